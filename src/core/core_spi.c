@@ -1,0 +1,195 @@
+/*
+ * core_spi.c
+ *		The one way to run SQL from C: statements prepared once per session,
+ *		parameters bound by type, results checked.
+ *
+ * Every SQL function that reaches this code is SECURITY DEFINER with a pinned
+ * search_path, so operators and functions in the texts mean pg_catalog's.
+ */
+#include "pg_compat.h"
+
+#include "catalog/pg_authid.h"
+#include "core/core.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+/* Prepare a statement at its first use in this session. */
+static void
+prepare(BillingStatement *statement)
+{
+	SPIPlanPtr plan;
+
+	if (statement->plan != NULL)
+		return;
+	plan = SPI_prepare(statement->sql, statement->nargs, statement->argtypes);
+	if (plan == NULL)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+						errmsg("could not prepare an internal statement: %s",
+							   SPI_result_code_string(SPI_result)),
+						errdetail("The statement is: %s", statement->sql)));
+	SPI_keepplan(plan);
+	statement->plan = plan;
+}
+
+/* What a violated constraint means to a caller of the interface. */
+static int
+billing_error_of(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_UNIQUE_VIOLATION:
+			return ERRCODE_BILLING_DUPLICATE_CODE;
+		case ERRCODE_EXCLUSION_VIOLATION:
+			return ERRCODE_BILLING_CONFLICT;
+		case ERRCODE_FOREIGN_KEY_VIOLATION:
+			return ERRCODE_BILLING_UNKNOWN_CODE;
+		case ERRCODE_CHECK_VIOLATION:
+		case ERRCODE_NOT_NULL_VIOLATION:
+			return ERRCODE_BILLING_INVALID_ARGUMENT;
+		case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
+		case ERRCODE_DATETIME_VALUE_OUT_OF_RANGE:
+			return ERRCODE_BILLING_OUT_OF_RANGE;
+		default:
+			return sqlstate;
+	}
+}
+
+/* Raise a constraint's error again, as an error of the interface. */
+static void
+raise_translated(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	if (billing_error_of(error->sqlerrcode) != error->sqlerrcode)
+	{
+		error->sqlerrcode = billing_error_of(error->sqlerrcode);
+		if (error->hint == NULL)
+			error->hint =
+				error->constraint_name != NULL
+					? psprintf("See the rule \"%s\" of table \"%s\".", error->constraint_name,
+							   error->table_name != NULL ? error->table_name : "")
+					: pstrdup("Check the values given.");
+	}
+	FlushErrorState();
+	ReThrowError(error);
+}
+
+/*
+ * Run a statement and return the number of rows it processed; the rows are in
+ * SPI_tuptable.  A writing statement sees what earlier ones of the same
+ * function wrote and what others have committed meanwhile.  Violated
+ * constraints surface as errors of class ZB.
+ */
+uint64
+billing_core_run(BillingStatement *statement, Datum *values, const char *nulls, bool read_only)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile int result = 0;
+
+	prepare(statement);
+	PG_TRY();
+	{
+		result = SPI_execute_plan(statement->plan, values, nulls, read_only, 0);
+	}
+	PG_CATCH();
+	{
+		raise_translated(context);
+	}
+	PG_END_TRY();
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+				 errmsg("could not run an internal statement: %s", SPI_result_code_string(result)),
+				 errdetail("The statement is: %s", statement->sql)));
+	return SPI_processed;
+}
+
+/*
+ * Run a statement as the owner of the tables and past row-level security: for
+ * finding out who acts and what they may see, which the policies themselves
+ * ask.  A statement run here is never run by billing_core_run(), because a kept
+ * plan does not know the difference.
+ */
+uint64
+billing_core_run_privileged(BillingStatement *statement, Datum *values, const char *nulls,
+							bool read_only)
+{
+	Oid user;
+	int context;
+	uint64 processed;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(billing_core_owner(),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	processed = billing_core_run(statement, values, nulls, read_only);
+	SetUserIdAndSecContext(user, context);
+	return processed;
+}
+
+/* Run a command that was put together from identifiers, never from values. */
+uint64
+billing_core_execute(const char *sql)
+{
+	int result = SPI_execute(sql, false, 0);
+
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+				 errmsg("could not run an internal command: %s", SPI_result_code_string(result)),
+				 errdetail("The command is: %s", sql)));
+	return SPI_processed;
+}
+
+/* One value of the last result; row and column count from 0. */
+Datum
+billing_core_value(uint64 row, int column, bool *isnull)
+{
+	bool ignored;
+
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1,
+						 isnull != NULL ? isnull : &ignored);
+}
+
+/* The same, copied to where it outlives SPI_finish(). */
+Datum
+billing_core_value_copy(uint64 row, int column, bool typbyval, int16 typlen, bool *isnull)
+{
+	bool null;
+	Datum value = billing_core_value(row, column, &null);
+
+	if (isnull != NULL)
+		*isnull = null;
+	return null ? (Datum) 0 : SPI_datumTransfer(value, typbyval, typlen);
+}
+
+/* One value of the last result as text that outlives SPI_finish(), or NULL. */
+char *
+billing_core_text_value(uint64 row, int column)
+{
+	char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column + 1);
+	char *copy;
+
+	if (value == NULL)
+		return NULL;
+	copy = SPI_palloc(strlen(value) + 1);
+	strcpy(copy, value);
+	return copy;
+}
+
+/* The role that owns every object of the extension. */
+Oid
+billing_core_owner(void)
+{
+	Oid owner = get_role_oid("billing_owner", true);
+
+	if (!OidIsValid(owner))
+		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+						errmsg("role \"billing_owner\" does not exist"),
+						errhint("Create it with CREATE ROLE billing_owner NOLOGIN, and make it "
+								"the owner of the extension's objects again.")));
+	return owner;
+}

@@ -1,0 +1,567 @@
+-- What is entitled, what was billed, and the difference; then the life of the documents that bill it.
+
+CREATE OR REPLACE FUNCTION billing_internal.account_id(entity text, account text) RETURNS bigint
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_account_id';
+COMMENT ON FUNCTION billing_internal.account_id(text, text) IS
+	'The id of a billing account; raises ZB002 where it does not exist';
+
+CREATE OR REPLACE FUNCTION billing_internal.invoice_id(entity text, invoice text) RETURNS bigint
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_invoice_id';
+COMMENT ON FUNCTION billing_internal.invoice_id(text, text) IS
+	'The id of an invoice by number or reference; raises ZB002 where it does not exist';
+
+-- The first three are plain STABLE queries, so that the planner sees through them into the statements that use them.
+
+CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts bigint[], through date)
+	RETURNS TABLE (
+		account_id bigint, item_id bigint, version_id bigint, charge text, charge_date date,
+		period_start date, period_end date, days integer, of_days integer,
+		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH term AS (
+		-- the terms of each item as known now, cut to the contract's own
+		SELECT
+			i.account_id, i.item_id, v.version_id, i.charge, i.timing, i.product_id, i.meter_id,
+			c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
+			greatest(v.valid_from, c.start_date) AS valid_from,
+			least(v.valid_to, c.end_date) AS valid_to,
+			v.quantity, v.tariff, v.price_book_id,
+			greatest(through, w.billed_through) AS through_date
+		FROM billing.contract_item i
+		JOIN billing.contract c ON c.entity_id = i.entity_id AND c.contract_id = i.contract_id
+		JOIN billing.contract_item_version v ON v.entity_id = i.entity_id AND v.item_id = i.item_id AND v.superseded_at IS NULL
+		LEFT JOIN billing.account_watermark w ON w.entity_id = i.entity_id AND w.account_id = i.account_id
+		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
+	), period AS (
+		-- recurring charges and usage: every period that the terms touch, up to the one that the day lies in
+		SELECT t.*, p.period_start AS whole_start, p.period_end AS whole_end,
+			greatest(p.period_start, t.start_date) AS service_start,
+			least(p.period_end, t.end_date) AS service_end
+		FROM term t
+		CROSS JOIN LATERAL generate_series(
+			billing.period_index(t.anchor, t.interval_unit, t.interval_count, t.valid_from),
+			billing.period_index(t.anchor, t.interval_unit, t.interval_count,
+				greatest(t.valid_from, least(t.valid_to - 1, t.through_date)))
+		) AS n
+		CROSS JOIN LATERAL (SELECT
+			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n) AS period_start,
+			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n + 1) AS period_end) AS p
+		WHERE t.charge <> 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
+	), stretch AS (
+		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.quantity, p.tariff, p.price_book_id,
+			CASE p.timing WHEN 'advance' THEN p.service_start ELSE p.service_end END AS charge_date,
+			greatest(p.service_start, p.valid_from) AS period_start,
+			least(p.service_end, p.valid_to) AS period_end,
+			p.whole_end - p.whole_start AS of_days,
+			p.through_date
+		FROM period p
+		UNION ALL
+		SELECT t.account_id, t.item_id, t.version_id, t.charge, t.product_id, t.meter_id, t.quantity, t.tariff, t.price_book_id,
+			t.valid_from, t.valid_from, t.valid_from + 1, 1, t.through_date
+		FROM term t
+		WHERE t.charge = 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
+	), measured AS (
+		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.meter_id, s.charge_date, s.period_start, s.period_end,
+			CASE WHEN s.charge = 'recurring' THEN s.period_end - s.period_start ELSE s.of_days END AS days,
+			s.of_days,
+			CASE WHEN s.charge = 'usage' THEN coalesce(u.quantity, 0) ELSE s.quantity END AS quantity,
+			u.events,
+			coalesce(s.tariff, (
+				SELECT b.tariff
+				FROM billing.price b
+				WHERE b.entity_id = entity AND b.price_book_id = s.price_book_id AND b.product_id = s.product_id
+					AND b.valid_from <= s.period_start AND (b.valid_to IS NULL OR s.period_start < b.valid_to)
+			)) AS tariff
+		FROM stretch s
+		LEFT JOIN LATERAL (
+			SELECT sum(e.quantity) AS quantity, count(*) AS events
+			FROM billing.usage_event e
+			WHERE e.entity_id = entity AND e.account_id = s.account_id AND e.meter_id = s.meter_id
+				AND e.usage_date >= s.period_start AND e.usage_date < s.period_end
+		) u ON s.charge = 'usage'
+		WHERE s.charge_date <= s.through_date
+	)
+	SELECT m.account_id, m.item_id, m.version_id, m.charge, m.charge_date, m.period_start, m.period_end, m.days, m.of_days,
+		m.quantity, m.events, m.tariff,
+		billing.prorate(r.amount, m.days, m.of_days)
+	FROM measured m
+	CROSS JOIN LATERAL (SELECT CASE
+			WHEN m.events > 1 AND billing_internal.prices_events(m.tariff) THEN (
+				SELECT billing_internal.try_rate_events(m.tariff, e.quantity ORDER BY e.occurred_at, e.event_id)
+				FROM billing.usage_event e
+				WHERE e.entity_id = entity AND e.account_id = m.account_id AND e.meter_id = m.meter_id
+					AND e.usage_date >= m.period_start AND e.usage_date < m.period_end)
+			ELSE billing_internal.try_rate(m.tariff, m.quantity, m.events)
+		END AS amount) r
+	-- without usage there is nothing to bill, unless the price says so
+	WHERE m.events IS DISTINCT FROM 0 OR r.amount IS DISTINCT FROM 0;
+END;
+COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date) IS
+	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; the amount is null where there is no price or it cannot rate the quantity';
+
+CREATE OR REPLACE FUNCTION billing_internal.billed(entity integer, accounts bigint[], through date)
+	RETURNS TABLE (
+		account_id bigint, item_id bigint, period_start date, period_end date, charge_seq integer, charge_date date,
+		invoice_id bigint, line_no integer, version_id bigint, quantity numeric, events bigint, tariff billing.tariff,
+		days integer, of_days integer, exact_amount numeric, amount numeric, description text,
+		tax_code_id bigint, tax_category text, tax_rate numeric)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT i.account_id, l.item_id, l.period_start, l.period_end, l.charge_seq, l.charge_date,
+		l.invoice_id, l.line_no, l.version_id, l.quantity, l.events, l.tariff,
+		l.days, l.of_days, l.exact_amount, l.amount, l.description,
+		l.tax_code_id, l.tax_category, l.tax_rate
+	FROM billing.contract_item i
+	JOIN billing.invoice_line l ON l.entity_id = i.entity_id AND l.item_id = i.item_id
+	LEFT JOIN billing.account_watermark w ON w.entity_id = i.entity_id AND w.account_id = i.account_id
+	WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
+		AND l.kind = 'charge' AND NOT l.discarded
+		AND l.charge_date <= greatest(through, w.billed_through)
+		AND NOT EXISTS (
+			SELECT FROM billing.invoice_line r
+			WHERE r.entity_id = l.entity_id AND r.reverses_invoice_id = l.invoice_id AND r.reverses_line_no = l.line_no
+				AND r.kind = 'credit' AND NOT r.discarded);
+END;
+COMMENT ON FUNCTION billing_internal.billed(integer, bigint[], date) IS
+	'The charges of accounts that stand: billed, not credited, not discarded';
+
+CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts bigint[], through date)
+	RETURNS TABLE (
+		account_id bigint, currency text, kind text, billing_date date, item_id bigint, version_id bigint, charge text,
+		charge_seq integer, charge_date date, period_start date, period_end date, days integer, of_days integer,
+		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric, amount numeric, description text,
+		tax_code_id bigint, tax_category text, tax_rate numeric,
+		reverses_invoice_id bigint, reverses_line_no integer)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH entitled AS (
+		SELECT d.*, billing.round_amount(d.exact_amount, y.minor_unit, e.rounding_mode) AS amount
+		FROM billing_internal.entitlement(entity, accounts, through) d
+		JOIN billing.legal_entity e ON e.entity_id = entity
+		JOIN billing.billing_account a ON a.entity_id = entity AND a.account_id = d.account_id
+		JOIN billing.currency y ON y.currency = a.currency
+	), compared AS MATERIALIZED (
+		SELECT
+			coalesce(n.account_id, b.account_id) AS account_id,
+			n.version_id, n.charge, n.charge_date, n.days, n.of_days, n.quantity, n.events, n.tariff, n.exact_amount, n.amount,
+			coalesce(n.item_id, b.item_id) AS item_id,
+			coalesce(n.period_start, b.period_start) AS period_start,
+			coalesce(n.period_end, b.period_end) AS period_end,
+			n.item_id IS NOT NULL AS is_entitled,
+			b.item_id IS NOT NULL AS is_billed,
+			b.invoice_id AS billed_invoice_id, b.line_no AS billed_line_no, b.charge_seq AS billed_seq,
+			b.version_id AS billed_version_id, b.charge_date AS billed_charge_date, b.quantity AS billed_quantity,
+			b.events AS billed_events, b.tariff AS billed_tariff, b.days AS billed_days, b.of_days AS billed_of_days,
+			b.exact_amount AS billed_exact_amount, b.amount AS billed_amount, b.description AS billed_description,
+			b.tax_code_id AS billed_tax_code_id, b.tax_category AS billed_tax_category, b.tax_rate AS billed_tax_rate
+		FROM entitled n
+		FULL JOIN billing_internal.billed(entity, accounts, through) b
+			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end
+		WHERE n.item_id IS NULL OR b.item_id IS NULL
+			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
+	), change AS (
+		SELECT c.account_id, 'charge' AS kind, c.item_id, c.version_id, c.charge, c.charge_date, c.period_start, c.period_end,
+			c.days, c.of_days, c.quantity, c.events, c.tariff, c.exact_amount, c.amount,
+			NULL AS description, NULL::bigint AS tax_code_id, NULL AS tax_category, NULL::numeric AS tax_rate,
+			NULL::bigint AS reverses_invoice_id, NULL::integer AS reverses_line_no,
+			-- a charge that was ever billed for these days, even if it was credited since, makes this one a correction
+			coalesce((
+				SELECT max(l.charge_seq)
+				FROM billing.invoice_line l
+				WHERE l.entity_id = entity AND l.item_id = c.item_id AND l.period_start = c.period_start
+					AND l.period_end = c.period_end AND l.kind = 'charge' AND NOT l.discarded
+			), 0) + 1 AS charge_seq
+		FROM compared c
+		WHERE c.is_entitled
+		UNION ALL
+		SELECT c.account_id, 'credit', c.item_id, c.billed_version_id, NULL, c.billed_charge_date, c.period_start, c.period_end,
+			c.billed_days, c.billed_of_days, -c.billed_quantity, c.billed_events, c.billed_tariff, -c.billed_exact_amount, -c.billed_amount,
+			c.billed_description, c.billed_tax_code_id, c.billed_tax_category, c.billed_tax_rate,
+			c.billed_invoice_id, c.billed_line_no, c.billed_seq
+		FROM compared c
+		-- what cannot be rated now leaves what was billed as it is
+		WHERE c.is_billed AND (c.amount IS NOT NULL OR NOT c.is_entitled)
+	), dated AS (
+		SELECT h.*, a.currency,
+			CASE
+				WHEN h.kind = 'charge' AND h.charge_seq = 1
+					AND NOT EXISTS (SELECT FROM compared o WHERE o.is_billed AND o.item_id = h.item_id)
+				THEN h.charge_date
+				ELSE greatest(through, w.billed_through)
+			END AS billing_date,
+			coalesce(a.tax_code_id, p.tax_code_id) AS found_tax_code_id,
+			p.name AS product_name
+		FROM change h
+		JOIN billing.contract_item i ON i.entity_id = entity AND i.item_id = h.item_id
+		JOIN billing.product p ON p.entity_id = entity AND p.product_id = i.product_id
+		JOIN billing.billing_account a ON a.entity_id = entity AND a.account_id = h.account_id
+		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = h.account_id
+	)
+	SELECT d.account_id, d.currency, d.kind, d.billing_date, d.item_id, d.version_id, d.charge,
+		d.charge_seq, d.charge_date, d.period_start, d.period_end, d.days, d.of_days,
+		d.quantity, d.events, d.tariff, d.exact_amount, d.amount,
+		CASE d.kind
+			WHEN 'credit' THEN d.description
+			ELSE d.product_name || CASE d.charge
+				WHEN 'one_time' THEN format(', %s', d.period_start)
+				ELSE format(', %s to %s', d.period_start, d.period_end - 1) END
+		END,
+		CASE d.kind WHEN 'credit' THEN d.tax_code_id ELSE d.found_tax_code_id END,
+		CASE d.kind WHEN 'credit' THEN d.tax_category ELSE t.category END,
+		CASE d.kind WHEN 'credit' THEN d.tax_rate ELSE t.rate END,
+		d.reverses_invoice_id, d.reverses_line_no
+	FROM dated d
+	LEFT JOIN LATERAL (
+		SELECT x.category, r.rate
+		FROM billing.tax_code x
+		JOIN billing.tax_rate r ON r.entity_id = x.entity_id AND r.tax_code_id = x.tax_code_id
+		WHERE x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id
+			AND r.valid_from <= d.billing_date AND (r.valid_to IS NULL OR d.billing_date < r.valid_to)
+	) t ON d.kind = 'charge';
+END;
+COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date) IS
+	'Entitled − billed, as the lines that settle it: a charge for what was not billed, and, where what was billed is no longer right, its credit and a new charge';
+
+CREATE OR REPLACE FUNCTION billing.preview_invoice(entity text, account text, through_date date)
+	RETURNS TABLE (
+		billing_date date, kind text, contract text, item text, description text, period_start date, period_end date,
+		quantity numeric, amount numeric, currency text, tax_category text, tax_rate numeric, problem text)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	LANGUAGE SQL
+BEGIN ATOMIC
+	SELECT d.billing_date, d.kind, c.code, i.code, d.description, d.period_start, d.period_end,
+		d.quantity, d.amount, d.currency, d.tax_category, d.tax_rate,
+		CASE
+			WHEN d.tariff IS NULL THEN 'there is no price on ' || d.period_start
+			WHEN d.amount IS NULL THEN billing_internal.rating_error(d.tariff, d.quantity, d.events)
+		END
+	FROM (SELECT
+			billing_internal.entity_id(preview_invoice.entity) AS entity_id,
+			billing_internal.account_id(preview_invoice.entity, preview_invoice.account) AS account_id,
+			billing_internal.checked_date(preview_invoice.through_date, 'through date') AS through
+		) q
+	CROSS JOIN LATERAL billing_internal.difference(q.entity_id, ARRAY[q.account_id], q.through) d
+	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
+	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
+	ORDER BY d.billing_date, d.item_id, d.period_start, d.kind DESC;
+END;
+COMMENT ON FUNCTION billing.preview_invoice(text, text, date) IS
+	'The lines that a billing run through a day would write for an account; writes nothing';
+
+CREATE OR REPLACE FUNCTION billing.entitlement(entity text, account text, through_date date)
+	RETURNS TABLE (
+		contract text, item text, charge text, charge_date date, period_start date, period_end date,
+		quantity numeric, events bigint, tariff billing.tariff, days integer, of_days integer, exact_amount numeric, currency text)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE SQL
+BEGIN ATOMIC
+	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
+		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency
+	FROM (SELECT
+			billing_internal.entity_id(entitlement.entity) AS entity_id,
+			billing_internal.account_id(entitlement.entity, entitlement.account) AS account_id,
+			billing_internal.checked_date(entitlement.through_date, 'through date') AS through
+		) q
+	CROSS JOIN LATERAL billing_internal.entitlement(q.entity_id, ARRAY[q.account_id], q.through) d
+	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
+	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
+	ORDER BY d.charge_date, d.item_id, d.period_start;
+END;
+COMMENT ON FUNCTION billing.entitlement(text, text, date) IS
+	'What an account owes by its contracts, prices and usage for all that falls due through a day, or through the day it was billed if that is later, whether billed or not';
+
+CREATE OR REPLACE PROCEDURE billing.run_billing(entity text, through_date date)
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_billing';
+COMMENT ON PROCEDURE billing.run_billing(text, date) IS
+	'Writes entitled − billed of every account as draft invoices, for all that falls due through a day; commits as it goes, and running it again does only what is left; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing_internal.open_run(entity text, through_date date) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_open_run';
+COMMENT ON FUNCTION billing_internal.open_run(text, date) IS
+	'Step of billing.run_billing(): records that a run begins';
+GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date) TO billing_user;
+
+CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, after_account bigint, most integer) RETURNS bigint
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_slice';
+COMMENT ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) IS
+	'Step of billing.run_billing(): bills the next accounts and returns the last of them, 0 at the end';
+GRANT EXECUTE ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) TO billing_user;
+
+CREATE OR REPLACE FUNCTION billing_internal.close_run(entity text, run_id bigint) RETURNS bigint
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_close_run';
+COMMENT ON FUNCTION billing_internal.close_run(text, bigint) IS
+	'Step of billing.run_billing(): records that a run has ended';
+GRANT EXECUTE ON FUNCTION billing_internal.close_run(text, bigint) TO billing_user;
+
+CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text DEFAULT NULL)
+	RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	LANGUAGE C ROWS 1 AS 'MODULE_PATHNAME', 'billing_invoicing_validate';
+COMMENT ON FUNCTION billing.validate_invoices(text, text) IS
+	'Checks the drafts of an entity, or one: what lacks something goes on hold with exceptions, what is within the entity''s limit is approved, the rest waits for an approver; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing.approve_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_approve';
+COMMENT ON FUNCTION billing.approve_invoice(text, text, text) IS
+	'Approves a document that waits for it; needs the duty approver with a limit that covers it, and another person than its maker';
+
+CREATE OR REPLACE FUNCTION billing.reject_invoice(entity text, invoice text, reason text) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_reject';
+COMMENT ON FUNCTION billing.reject_invoice(text, text, text) IS
+	'Sends a document that waits for approval back on hold, saying why; needs what approving needs';
+
+CREATE OR REPLACE FUNCTION billing.release_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_release';
+COMMENT ON FUNCTION billing.release_invoice(text, text, text) IS
+	'Makes a document on hold a draft again, to be validated anew after the cause was mended; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing.discard_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_discard';
+COMMENT ON FUNCTION billing.discard_invoice(text, text, text) IS
+	'Drops a document that was not issued: the next billing run bills anew what it billed; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing.issue_invoice(entity text, invoice text) RETURNS text
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_issue_one';
+COMMENT ON FUNCTION billing.issue_invoice(text, text) IS
+	'Issues an approved document and returns its legal number; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing.issue_invoices(entity text, through_date date DEFAULT NULL) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_issue_all';
+COMMENT ON FUNCTION billing.issue_invoices(text, date) IS
+	'Issues all approved documents of an entity, or those billed on or before a day, and returns how many; needs the duty biller';
+
+-- The derivation reads what the line kept, and beside it what its sources say now.
+CREATE OR REPLACE FUNCTION billing.explain_invoice(entity text, invoice text)
+	RETURNS TABLE (line_no integer, step text, explanation text, quantity numeric, unit_price numeric, amount numeric)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	LANGUAGE SQL
+BEGIN ATOMIC
+	WITH wanted AS MATERIALIZED (
+		SELECT i.*, y.minor_unit, e.rounding_mode, e.time_zone
+		FROM (SELECT billing_internal.entity_id(explain_invoice.entity) AS entity_id) q
+		JOIN billing.invoice i ON i.entity_id = q.entity_id
+			AND i.invoice_id = billing_internal.invoice_id(explain_invoice.entity, explain_invoice.invoice)
+		JOIN billing.legal_entity e ON e.entity_id = i.entity_id
+		JOIN billing.currency y ON y.currency = i.currency
+	), line AS MATERIALIZED (
+		SELECT l.*, w.currency, w.minor_unit, w.rounding_mode, w.time_zone,
+			c.code AS contract, i.code AS item, i.charge, i.timing, i.account_id, i.meter_id, i.product_id,
+			v.valid_from, v.valid_to, v.recorded_at, v.superseded_at, v.price_book_id, v.quantity AS agreed_quantity,
+			coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AS by_event
+		FROM wanted w
+		JOIN billing.invoice_line l ON l.entity_id = w.entity_id AND l.invoice_id = w.invoice_id
+		JOIN billing.contract_item i ON i.entity_id = l.entity_id AND i.item_id = l.item_id
+		JOIN billing.contract c ON c.entity_id = l.entity_id AND c.contract_id = i.contract_id
+		JOIN billing.contract_item_version v ON v.entity_id = l.entity_id AND v.version_id = l.version_id
+	), told AS (
+		SELECT l.line_no, 1 AS place, 0::bigint AS sub, 'contract' AS step,
+			format('contract %s, item %s, %s: terms %s valid from %s%s, recorded %s%s',
+				l.contract, l.item, l.description, l.version_id, l.valid_from, coalesce(' to ' || l.valid_to - 1, ''),
+				to_char(l.recorded_at AT TIME ZONE l.time_zone, 'YYYY-MM-DD HH24:MI:SS'),
+				CASE WHEN l.superseded_at IS NOT NULL THEN ', superseded since' ELSE '' END) AS explanation,
+			l.quantity, NULL::numeric AS unit_price, NULL::numeric AS amount
+		FROM line l
+		UNION ALL
+		SELECT l.line_no, 2, 0, 'credit',
+			format('credits line %s of %s in full', l.reverses_line_no, coalesce(r.number, r.reference)), l.quantity, NULL, l.amount
+		FROM line l
+		JOIN billing.invoice r ON r.entity_id = l.entity_id AND r.invoice_id = l.reverses_invoice_id
+		UNION ALL
+		SELECT l.line_no, 3, 0, 'price',
+			format('%s: %s', coalesce('price book ' || b.code, 'agreed for this item'), l.tariff), NULL, NULL, NULL
+		FROM line l
+		LEFT JOIN billing.price_book b ON b.entity_id = l.entity_id AND b.price_book_id = l.price_book_id
+		WHERE l.kind = 'charge'
+		UNION ALL
+		SELECT l.line_no, 4, 0, 'usage',
+			format('%s events of meter %s from %s to %s: %s',
+				l.events, m.code, l.period_start, l.period_end - 1,
+				CASE WHEN u.events = l.events AND u.quantity = l.quantity THEN 'the events add up to the quantity'
+					ELSE format('now %s events add up to %s; the next run settles the difference', u.events, u.quantity) END),
+			l.quantity, NULL, NULL
+		FROM line l
+		JOIN billing.meter m ON m.entity_id = l.entity_id AND m.meter_id = l.meter_id
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS events, coalesce(sum(e.quantity), 0) AS quantity
+			FROM billing.usage_event e
+			WHERE e.entity_id = l.entity_id AND e.account_id = l.account_id AND e.meter_id = l.meter_id
+				AND e.usage_date >= l.period_start AND e.usage_date < l.period_end) u
+		WHERE l.kind = 'charge' AND l.charge = 'usage'
+		UNION ALL
+		SELECT l.line_no, 5, t.place, 'rating',
+			concat_ws(', ',
+				CASE WHEN t.tier IS NOT NULL THEN format('tier %s: above %s%s', t.tier, t.from_quantity, coalesce(' up to ' || t.up_to, '')) END,
+				t.note),
+			t.quantity_rated, t.unit_price, t.amount
+		FROM line l
+		CROSS JOIN LATERAL billing.rate_breakdown(l.tariff, l.quantity, l.events)
+			WITH ORDINALITY AS t (tier, from_quantity, up_to, quantity_rated, unit_price, flat, amount, note, place)
+		WHERE l.kind = 'charge' AND NOT l.by_event
+		UNION ALL
+		SELECT l.line_no, 5, row_number() OVER (PARTITION BY l.line_no ORDER BY e.occurred_at, e.event_id), 'rating',
+			format('event %s of %s, %s', e.event_key, e.source, to_char(e.occurred_at AT TIME ZONE l.time_zone, 'YYYY-MM-DD HH24:MI:SS')),
+			e.quantity, NULL, billing_internal.try_rate(l.tariff, e.quantity, 1)
+		FROM line l
+		JOIN billing.usage_event e ON e.entity_id = l.entity_id AND e.account_id = l.account_id AND e.meter_id = l.meter_id
+			AND e.usage_date >= l.period_start AND e.usage_date < l.period_end
+		WHERE l.kind = 'charge' AND l.by_event
+		UNION ALL
+		SELECT l.line_no, 6, 0, 'proration', format('%s of %s days of the period', l.days, l.of_days), NULL, NULL,
+			l.exact_amount
+		FROM line l
+		WHERE l.kind = 'charge' AND l.days < l.of_days
+		UNION ALL
+		SELECT l.line_no, 7, 0, 'rounding',
+			format('%s to %s decimals of %s, %s', l.exact_amount, l.minor_unit, l.currency,
+				CASE l.rounding_mode WHEN 'half_up' THEN 'half away from zero' ELSE 'half to even' END),
+			NULL, NULL, l.amount
+		FROM line l
+		WHERE l.kind = 'charge'
+		UNION ALL
+		SELECT l.line_no, 8, 0, 'line', l.description, l.quantity, NULL, l.amount
+		FROM line l
+		UNION ALL
+		SELECT NULL, 10, 0, 'net', format('sum of %s lines', count(*)), NULL, NULL, sum(l.amount)
+		FROM line l
+		UNION ALL
+		SELECT NULL, 11, t.tax_no, 'tax',
+			format('category %s, %s%% of %s %s%s', t.category, t.rate, t.base, w.currency, coalesce(': ' || t.exemption_reason, '')),
+			t.base, t.rate, t.tax
+		FROM wanted w
+		JOIN billing.invoice_tax t ON t.entity_id = w.entity_id AND t.invoice_id = w.invoice_id
+		UNION ALL
+		SELECT NULL, 12, 0, 'total', format('%s, %s', coalesce(w.number, w.reference), w.currency), NULL, NULL, w.total
+		FROM wanted w
+	)
+	SELECT t.line_no, t.step, t.explanation, t.quantity, t.unit_price, t.amount
+	FROM told t
+	ORDER BY t.line_no NULLS LAST, t.place, t.sub;
+END;
+COMMENT ON FUNCTION billing.explain_invoice(text, text) IS
+	'Derives an invoice again, step by step: contract version, price, usage, tiers, proration, rounding, tax; call it with the number or the reference';
+
+CREATE OR REPLACE FUNCTION billing_internal.verify_invoicing(entity integer)
+	RETURNS TABLE (invariant text, violations bigint, example text)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH line AS MATERIALIZED (
+		SELECT l.*, i.account_id, i.currency, i.number, i.reference, y.minor_unit, e.rounding_mode,
+			EXISTS (
+				SELECT FROM billing.invoice_line r
+				WHERE r.entity_id = l.entity_id AND r.reverses_invoice_id = l.invoice_id
+					AND r.reverses_line_no = l.line_no AND r.kind = 'credit' AND NOT r.discarded) AS is_credited
+		FROM billing.invoice_line l
+		JOIN billing.invoice i ON i.entity_id = l.entity_id AND i.invoice_id = l.invoice_id
+		JOIN billing.legal_entity e ON e.entity_id = l.entity_id
+		JOIN billing.currency y ON y.currency = i.currency
+		WHERE entity IS NULL OR l.entity_id = entity
+	)
+	SELECT 'lines add up to the invoice', count(*), min(i.reference)
+	FROM billing.invoice i
+	LEFT JOIN (SELECT l.entity_id, l.invoice_id, sum(l.amount) AS net FROM line l GROUP BY l.entity_id, l.invoice_id) s
+		USING (entity_id, invoice_id)
+	WHERE (entity IS NULL OR i.entity_id = entity) AND i.net IS DISTINCT FROM s.net
+	UNION ALL
+	SELECT 'tax adds up', count(*), min(i.reference)
+	FROM billing.invoice i
+	LEFT JOIN (SELECT t.entity_id, t.invoice_id, sum(t.tax) AS tax FROM billing.invoice_tax t GROUP BY t.entity_id, t.invoice_id) s
+		USING (entity_id, invoice_id)
+	LEFT JOIN billing.document d ON d.entity_id = i.entity_id AND d.document_id = i.invoice_id
+	WHERE (entity IS NULL OR i.entity_id = entity)
+		AND (i.tax <> coalesce(s.tax, 0) OR i.total <> i.net + i.tax OR d.amount IS DISTINCT FROM i.total)
+	UNION ALL
+	SELECT 'tax is the rate on the sum of its lines, rounded once', count(*), min('D' || coalesce(t.invoice_id, s.invoice_id))
+	FROM (SELECT * FROM billing.invoice_tax x WHERE entity IS NULL OR x.entity_id = entity) t
+	FULL JOIN (
+		SELECT l.entity_id, l.invoice_id, l.tax_category, l.tax_rate, c.exemption_reason, l.minor_unit, l.rounding_mode,
+			sum(l.amount) AS base
+		FROM line l
+		JOIN billing.tax_code c ON c.entity_id = l.entity_id AND c.tax_code_id = l.tax_code_id
+		WHERE l.tax_category IS NOT NULL
+		GROUP BY l.entity_id, l.invoice_id, l.tax_category, l.tax_rate, c.exemption_reason, l.minor_unit, l.rounding_mode
+	) s ON s.entity_id = t.entity_id AND s.invoice_id = t.invoice_id AND s.tax_category = t.category AND s.tax_rate = t.rate
+		AND s.base = t.base AND billing.round_amount(s.base * s.tax_rate * 0.01, s.minor_unit, s.rounding_mode) = t.tax
+	WHERE t.entity_id IS NULL OR s.entity_id IS NULL
+	UNION ALL
+	SELECT 'a line is its tariff applied to its quantity, prorated and rounded once', count(*),
+		min(format('%s line %s', l.reference, l.line_no))
+	FROM line l
+	WHERE l.kind = 'charge' AND (
+		(NOT coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AND l.exact_amount IS DISTINCT FROM billing.prorate(billing_internal.try_rate(l.tariff, l.quantity, l.events), l.days, l.of_days))
+		OR l.amount <> billing.round_amount(l.exact_amount, l.minor_unit, l.rounding_mode))
+	UNION ALL
+	SELECT 'a credit is the charge that it reverses, with the other sign', count(*),
+		min(format('%s line %s', l.reference, l.line_no))
+	FROM line l
+	LEFT JOIN billing.invoice_line r ON r.entity_id = l.entity_id AND r.invoice_id = l.reverses_invoice_id AND r.line_no = l.reverses_line_no
+	WHERE l.kind = 'credit' AND (
+		l.amount IS DISTINCT FROM -r.amount OR l.quantity IS DISTINCT FROM -r.quantity OR r.kind <> 'charge'
+		OR l.item_id <> r.item_id OR l.period_start <> r.period_start OR l.period_end <> r.period_end
+		OR l.tax_category IS DISTINCT FROM r.tax_category OR l.tax_rate IS DISTINCT FROM r.tax_rate
+		OR (r.discarded AND NOT l.discarded))
+	UNION ALL
+	SELECT 'no period is billed twice', count(*), min(format('%s line %s', s.reference, s.line_no))
+	FROM (
+		SELECT l.*, lag(l.period_end) OVER (PARTITION BY l.entity_id, l.item_id ORDER BY l.period_start, l.period_end) AS before
+		FROM line l
+		WHERE l.kind = 'charge' AND NOT l.discarded AND NOT l.is_credited
+	) s
+	WHERE s.period_start < s.before
+	UNION ALL
+	SELECT 'billed = entitled, through the day each account was billed', count(*), min(format('account %s, %s, item %s, %s to %s',
+		a.code, d.kind, d.item_id, d.period_start, d.period_end - 1))
+	FROM (SELECT w.entity_id, array_agg(w.account_id) AS accounts
+		FROM billing.account_watermark w
+		WHERE entity IS NULL OR w.entity_id = entity
+		GROUP BY w.entity_id) w
+	CROSS JOIN LATERAL billing_internal.difference(w.entity_id, w.accounts, NULL) d
+	JOIN billing.billing_account a ON a.entity_id = w.entity_id AND a.account_id = d.account_id
+	WHERE d.amount IS NOT NULL OR NOT EXISTS (
+		SELECT FROM billing.exception x
+		WHERE x.entity_id = w.entity_id AND x.kind IN ('missing_price', 'rating_failed')
+			AND x.dedupe_key = format('item %s, %s to %s', d.item_id, d.period_start, d.period_end - 1))
+	UNION ALL
+	SELECT 'legal numbers have no gaps', count(*), min(format('%s-%s', coalesce(n.series, s.series), coalesce(n.fiscal_year, s.fiscal_year)))
+	FROM (SELECT * FROM billing.number_series x WHERE entity IS NULL OR x.entity_id = entity) n
+	FULL JOIN (
+		SELECT i.entity_id, i.series, i.fiscal_year, count(*) AS numbers, count(DISTINCT i.sequence) AS distinct_numbers,
+			min(i.sequence) AS first, max(i.sequence) AS last
+		FROM billing.invoice i
+		WHERE (entity IS NULL OR i.entity_id = entity) AND i.number IS NOT NULL
+		GROUP BY i.entity_id, i.series, i.fiscal_year
+	) s ON s.entity_id = n.entity_id AND s.series = n.series AND s.fiscal_year = n.fiscal_year
+	WHERE s.last IS DISTINCT FROM n.last_number OR s.first IS DISTINCT FROM 1 OR s.numbers IS DISTINCT FROM n.last_number
+		OR s.distinct_numbers IS DISTINCT FROM n.last_number
+	UNION ALL
+	SELECT 'issued documents have a number, and no others', count(*), min(i.reference)
+	FROM billing.invoice i
+	LEFT JOIN billing.document d ON d.entity_id = i.entity_id AND d.document_id = i.invoice_id
+	WHERE (entity IS NULL OR i.entity_id = entity) AND (d.state = 'issued') IS DISTINCT FROM (i.number IS NOT NULL)
+	UNION ALL
+	SELECT 'discarded documents bill nothing, and no others are without effect', count(*), min(format('%s line %s', l.reference, l.line_no))
+	FROM line l
+	LEFT JOIN billing.document d ON d.entity_id = l.entity_id AND d.document_id = l.invoice_id
+	WHERE (d.state = 'discarded') IS DISTINCT FROM l.discarded
+	UNION ALL
+	SELECT 'every document has its content, and every content its document', count(*),
+		min('D' || coalesce(d.document_id, i.invoice_id))
+	FROM (SELECT * FROM billing.document x WHERE (entity IS NULL OR x.entity_id = entity) AND x.kind IN ('invoice', 'credit_note')) d
+	FULL JOIN (SELECT * FROM billing.invoice x WHERE entity IS NULL OR x.entity_id = entity) i
+		ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id
+	WHERE d.document_id IS NULL OR i.invoice_id IS NULL OR (d.kind = 'credit_note') <> (i.total < 0)
+		OR NOT EXISTS (SELECT FROM billing.invoice_line l WHERE l.entity_id = i.entity_id AND l.invoice_id = i.invoice_id);
+END;
+COMMENT ON FUNCTION billing_internal.verify_invoicing(integer) IS
+	'Checks of invoices: sums, taxes, lines, credits, periods, numbers, and billed = entitled';

@@ -1,0 +1,376 @@
+/*
+ * invoicing_life.c
+ *		Validating, approving, rejecting, releasing and discarding invoices and
+ *		credit notes, one or all of an entity.
+ *
+ * Which step is possible from which state is decided by the workflow room; what
+ * a document needs before it may leave is decided here.
+ */
+#include "pg_compat.h"
+
+#include "catalog/pg_type.h"
+#include "core/core.h"
+#include "funcapi.h"
+#include "invoicing/invoicing.h"
+#include "masterdata/masterdata.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "workflow/workflow.h"
+
+/* $1 entity, $2 number or reference */
+static BillingStatement find_invoice = {
+	"SELECT invoice_id FROM billing.invoice WHERE entity_id = $1 AND number = $2"
+	" UNION ALL SELECT invoice_id FROM billing.invoice WHERE entity_id = $1"
+	" AND invoice_id = CASE WHEN $2 ~ '^D[0-9]{1,18}$' THEN substr($2, 2)::bigint END",
+	2,
+	{ INT4OID, TEXTOID },
+	NULL
+};
+
+/* $1 entity: the drafts of all accounts, locked, so that two validations share them out */
+static BillingStatement find_drafts = {
+	"SELECT array_agg(document_id) FROM (SELECT document_id FROM billing.document"
+	" WHERE entity_id = $1 AND kind IN ('invoice', 'credit_note') AND state = 'draft'"
+	" ORDER BY document_id FOR NO KEY UPDATE) draft",
+	1,
+	{ INT4OID },
+	NULL
+};
+
+/*
+ * $1 entity, $2 drafts.  Every finding becomes an exception of its document,
+ * once per version; the answer is who is held, who is approved by the entity's
+ * limit, and who waits for a person.
+ */
+static BillingStatement validate = {
+	"WITH draft AS MATERIALIZED ("
+	" SELECT d.document_id, d.kind, d.version, d.amount, d.currency, i.billing_date, i.account_id,"
+	"  a.code AS account, a.purchase_order_required, a.purchase_order, c.address, c.country, c.tax_id"
+	" FROM billing.document d"
+	" JOIN billing.invoice i ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id"
+	" JOIN billing.billing_account a ON a.entity_id = d.entity_id AND a.account_id = i.account_id"
+	" JOIN billing.customer c ON c.entity_id = d.entity_id AND c.customer_id = a.customer_id"
+	" WHERE d.entity_id = $1 AND d.document_id = ANY ($2) AND d.state = 'draft'"
+	"), finding AS MATERIALIZED ("
+	" SELECT d.document_id, 'missing_tax_code' AS kind,"
+	"  format('%s of %s lines have no tax code with a rate on %s',"
+	"   count(*) FILTER (WHERE l.tax_category IS NULL), count(*), d.billing_date) AS detail"
+	" FROM draft d JOIN billing.invoice_line l ON l.entity_id = $1 AND l.invoice_id = d.document_id"
+	" GROUP BY d.document_id, d.billing_date HAVING count(*) FILTER (WHERE l.tax_category IS NULL) > 0"
+	" UNION ALL"
+	" SELECT d.document_id, 'missing_customer_data', 'the customer has no '"
+	"  || concat_ws(', ', CASE WHEN d.address IS NULL THEN 'address' END,"
+	"   CASE WHEN d.country IS NULL THEN 'country' END)"
+	" FROM draft d WHERE d.address IS NULL OR d.country IS NULL"
+	" UNION ALL"
+	" SELECT d.document_id, 'missing_customer_data',"
+	"  'the customer has no tax id, which reverse charge and intra-community supply need'"
+	" FROM draft d WHERE d.tax_id IS NULL AND d.address IS NOT NULL AND d.country IS NOT NULL"
+	" AND EXISTS (SELECT FROM billing.invoice_tax t WHERE t.entity_id = $1"
+	"  AND t.invoice_id = d.document_id AND t.category IN ('AE', 'K'))"
+	" UNION ALL"
+	" SELECT d.document_id, 'missing_purchase_order',"
+	"  format('account %s requires a purchase order', d.account)"
+	" FROM draft d WHERE d.purchase_order_required AND d.purchase_order IS NULL"
+	" UNION ALL"
+	" SELECT d.document_id, 'not_positive', format('the total is %s %s', d.amount, d.currency)"
+	" FROM draft d JOIN billing.legal_entity e ON e.entity_id = $1"
+	" WHERE d.kind = 'invoice' AND (d.amount < 0 OR (d.amount = 0 AND e.zero_invoices = 'hold'))"
+	" UNION ALL"
+	" SELECT d.document_id, 'missing_price', format('it is incomplete: %s', min(x.detail))"
+	" FROM draft d JOIN billing.exception x ON x.entity_id = $1 AND x.state = 'open'"
+	"  AND x.kind IN ('missing_price', 'rating_failed') AND x.document_id IS NULL"
+	"  AND x.subject = d.account AND (x.payload ->> 'billing_date')::date = d.billing_date"
+	" GROUP BY d.document_id"
+	"), raised AS ("
+	" INSERT INTO billing.exception (entity_id, kind, dedupe_key, subject, document_id, detail, deadline)"
+	" SELECT $1, f.kind, format('D%s version %s', f.document_id, d.version), d.account, f.document_id,"
+	"  f.detail, now() + make_interval(days => k.deadline_days)"
+	" FROM finding f JOIN draft d USING (document_id)"
+	" JOIN billing.exception_kind k ON k.kind = f.kind"
+	" ON CONFLICT (entity_id, kind, dedupe_key) DO NOTHING"
+	"), held AS (SELECT DISTINCT document_id FROM finding)"
+	" SELECT array_agg(d.document_id) FILTER (WHERE h.document_id IS NOT NULL),"
+	"  array_agg(d.document_id) FILTER (WHERE h.document_id IS NULL AND small),"
+	"  array_agg(d.document_id) FILTER (WHERE h.document_id IS NULL AND NOT small)"
+	" FROM (SELECT d.*, e.currency = d.currency AND abs(d.amount) <= e.auto_approve_limit AS small"
+	"  FROM draft d JOIN billing.legal_entity e ON e.entity_id = $1) d"
+	" LEFT JOIN held h USING (document_id)",
+	2,
+	{ INT4OID, INT8ARRAYOID },
+	NULL
+};
+
+/* $1 entity, $2 documents, $3 actor, $4 resolution: nothing stands against them any more */
+static BillingStatement resolve_findings = {
+	"UPDATE billing.exception SET state = 'resolved', resolved_at = now(), resolved_by = $3,"
+	" resolution = $4 WHERE entity_id = $1 AND document_id = ANY ($2) AND state = 'open'",
+	4,
+	{ INT4OID, INT8ARRAYOID, INT4OID, TEXTOID },
+	NULL
+};
+
+/* $1 entity, $2 document, $3 reason */
+static BillingStatement raise_rejected = {
+	"INSERT INTO billing.exception (entity_id, kind, dedupe_key, subject, document_id, detail, deadline)"
+	" SELECT $1, k.kind, format('D%s version %s', d.document_id, d.version), a.code, d.document_id, $3,"
+	"  now() + make_interval(days => k.deadline_days)"
+	" FROM billing.document d JOIN billing.invoice i"
+	"  ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id"
+	" JOIN billing.billing_account a ON a.entity_id = d.entity_id AND a.account_id = i.account_id"
+	" JOIN billing.exception_kind k ON k.kind = 'approval_rejected'"
+	" WHERE d.entity_id = $1 AND d.document_id = $2",
+	3,
+	{ INT4OID, INT8OID, TEXTOID },
+	NULL
+};
+
+/*
+ * $1 entity, $2 document: the lock that billing runs take on an account, so that
+ * none credits a line while it is being discarded
+ */
+static BillingStatement lock_account = {
+	"SELECT FROM billing.account_watermark w JOIN billing.invoice i USING (entity_id, account_id)"
+	" WHERE i.entity_id = $1 AND i.invoice_id = $2 FOR UPDATE OF w",
+	2,
+	{ INT4OID, INT8OID },
+	NULL
+};
+
+/* $1 entity, $2 document: a document that credits a line of it, and is not dropped itself */
+static BillingStatement credited_by = {
+	"SELECT 'D' || l.invoice_id FROM billing.invoice_line l WHERE l.entity_id = $1"
+	" AND l.reverses_invoice_id = $2 AND l.invoice_id <> $2 AND NOT l.discarded LIMIT 1",
+	2,
+	{ INT4OID, INT8OID },
+	NULL
+};
+
+/* $1 entity, $2 document */
+static BillingStatement discard_lines = {
+	"UPDATE billing.invoice_line SET discarded = true WHERE entity_id = $1 AND invoice_id = $2"
+	" AND NOT discarded",
+	2,
+	{ INT4OID, INT8OID },
+	NULL
+};
+
+/* An array of one id. */
+Datum
+billing_invoicing_one(int64 document_id)
+{
+	Datum element = Int64GetDatum(document_id);
+
+	return PointerGetDatum(
+		construct_array(&element, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* How many ids an array has. */
+int64
+billing_invoicing_count(Datum ids)
+{
+	ArrayType *array = DatumGetArrayTypeP(ids);
+
+	return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+}
+
+/* The document that a number or reference names, or ERRCODE_BILLING_UNKNOWN_CODE. */
+int64
+billing_invoicing_find(int32 entity_id, const char *reference)
+{
+	Datum values[2] = { Int32GetDatum(entity_id), CStringGetTextDatum(reference) };
+
+	if (billing_core_run(&find_invoice, values, NULL, false) == 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_UNKNOWN_CODE),
+						errmsg("invoice \"%s\" does not exist", reference),
+						errhint("Use its number, or before it is issued its reference, "
+								"such as D123.")));
+	return DatumGetInt64(billing_core_value(0, 0, NULL));
+}
+
+/* Close what was open against documents. */
+static void
+close_findings(int32 entity_id, Datum ids, const char *resolution)
+{
+	Datum values[4];
+
+	values[0] = Int32GetDatum(entity_id);
+	values[1] = ids;
+	values[2] = Int32GetDatum(billing_core_actor_person());
+	values[3] = CStringGetTextDatum(resolution);
+	billing_core_run(&resolve_findings, values, NULL, false);
+}
+
+/* The arguments that decisions share: entity, invoice, reason. */
+static int64
+begin_decision(FunctionCallInfo fcinfo, int32 *entity_id, char **reason)
+{
+	char *reference = billing_core_arg_code(fcinfo, 1, "invoice");
+
+	*entity_id = billing_core_arg_entity(fcinfo, 0);
+	*reason = billing_core_arg_optional_text(fcinfo, 2, "reason");
+	SPI_connect();
+	return billing_invoicing_find(*entity_id, reference);
+}
+
+PG_FUNCTION_INFO_V1(billing_invoicing_account_id);
+PG_FUNCTION_INFO_V1(billing_invoicing_invoice_id);
+PG_FUNCTION_INFO_V1(billing_invoicing_validate);
+PG_FUNCTION_INFO_V1(billing_invoicing_approve);
+PG_FUNCTION_INFO_V1(billing_invoicing_reject);
+PG_FUNCTION_INFO_V1(billing_invoicing_release);
+PG_FUNCTION_INFO_V1(billing_invoicing_discard);
+
+/* billing_internal.account_id(entity text, account text) RETURNS bigint */
+Datum
+billing_invoicing_account_id(PG_FUNCTION_ARGS)
+{
+	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
+
+	PG_RETURN_INT64(billing_core_lookup(entity_id, billing_core_arg_code(fcinfo, 1, "account"),
+										"account", &billing_masterdata_account));
+}
+
+/* billing_internal.invoice_id(entity text, invoice text) RETURNS bigint */
+Datum
+billing_invoicing_invoice_id(PG_FUNCTION_ARGS)
+{
+	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
+	char *reference = billing_core_arg_code(fcinfo, 1, "invoice");
+	int64 invoice_id;
+
+	SPI_connect();
+	invoice_id = billing_invoicing_find(entity_id, reference);
+	SPI_finish();
+	PG_RETURN_INT64(invoice_id);
+}
+
+/*
+ * billing.validate_invoices(entity text, invoice text)
+ * RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
+ *
+ * All drafts of the entity, or one.
+ */
+Datum
+billing_invoicing_validate(PG_FUNCTION_ARGS)
+{
+	static const char *const actions[3] = { "hold", "auto_approve", "submit" };
+	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
+	char *reference = billing_core_arg_optional_code(fcinfo, 1, "invoice");
+	Datum values[2];
+	Datum sets[3] = { 0, 0, 0 };
+	bool none[3] = { true, true, true };
+	bool no_drafts = false;
+	int64 counts[3] = { 0, 0, 0 };
+	Datum result[3];
+	bool nulls[3] = { false, false, false };
+	TupleDesc descriptor;
+	int i;
+
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+						errmsg("validate_invoices must return a row")));
+	billing_core_require_duty(entity_id, "biller");
+	SPI_connect();
+	values[0] = Int32GetDatum(entity_id);
+	if (reference != NULL)
+		values[1] = billing_invoicing_one(billing_invoicing_find(entity_id, reference));
+	else
+	{
+		billing_core_run(&find_drafts, values, NULL, false);
+		values[1] = billing_core_value_copy(0, 0, false, -1, &no_drafts);
+	}
+	if (!no_drafts)
+	{
+		billing_core_run(&validate, values, NULL, false);
+		for (i = 0; i < 3; i++)
+			sets[i] = billing_core_value_copy(0, i, false, -1, &none[i]);
+		if (reference != NULL && none[0] && none[1] && none[2])
+			billing_workflow_advance(entity_id, values[1], "submit", NULL, true);
+	}
+	for (i = 0; i < 3; i++)
+	{
+		if (none[i])
+			continue;
+		counts[i] = billing_invoicing_count(sets[i]);
+		billing_workflow_advance(entity_id, sets[i], actions[i], NULL, true);
+		if (i > 0)
+			close_findings(entity_id, sets[i], "validated");
+	}
+	SPI_finish();
+	result[0] = Int64GetDatum(counts[1]);
+	result[1] = Int64GetDatum(counts[2]);
+	result[2] = Int64GetDatum(counts[0]);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), result, nulls)));
+}
+
+/* billing.approve_invoice(entity text, invoice text, reason text) RETURNS void */
+Datum
+billing_invoicing_approve(PG_FUNCTION_ARGS)
+{
+	int32 entity_id;
+	char *reason;
+	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
+
+	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "approve", reason,
+							 false);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* billing.reject_invoice(entity text, invoice text, reason text) RETURNS void: the reason is a must */
+Datum
+billing_invoicing_reject(PG_FUNCTION_ARGS)
+{
+	int32 entity_id;
+	char *reason;
+	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
+	Datum values[3];
+
+	reason = billing_core_arg_text(fcinfo, 2, "reason");
+	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "reject", reason,
+							 false);
+	values[0] = Int32GetDatum(entity_id);
+	values[1] = Int64GetDatum(document_id);
+	values[2] = CStringGetTextDatum(reason);
+	billing_core_run(&raise_rejected, values, NULL, false);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* billing.release_invoice(entity text, invoice text, reason text) RETURNS void */
+Datum
+billing_invoicing_release(PG_FUNCTION_ARGS)
+{
+	int32 entity_id;
+	char *reason;
+	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
+
+	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "release", reason,
+							 false);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* billing.discard_invoice(entity text, invoice text, reason text) RETURNS void */
+Datum
+billing_invoicing_discard(PG_FUNCTION_ARGS)
+{
+	int32 entity_id;
+	char *reason;
+	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
+	Datum ids = billing_invoicing_one(document_id);
+	Datum values[2] = { Int32GetDatum(entity_id), Int64GetDatum(document_id) };
+
+	billing_core_run(&lock_account, values, NULL, false);
+	billing_workflow_advance(entity_id, ids, "discard", reason, false);
+	if (billing_core_run(&credited_by, values, NULL, false) > 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
+						errmsg("a line of the invoice is credited by another document"),
+						errdetail("It is document %s.", billing_core_text_value(0, 0)),
+						errhint("Discard that one first, or issue both.")));
+	billing_core_run(&discard_lines, values, NULL, false);
+	close_findings(entity_id, ids, "the document was discarded");
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,175 @@
+-- Who is billed, for what, and how it is taxed.
+
+CREATE TABLE billing.tax_code (
+	entity_id        integer      NOT NULL CONSTRAINT tax_code_entity_fkey REFERENCES billing.legal_entity,
+	tax_code_id      bigserial,
+	code             billing.code NOT NULL,
+	category         text         NOT NULL,
+	name             text         NOT NULL,
+	exemption_reason text,
+	CONSTRAINT tax_code_pkey PRIMARY KEY (entity_id, tax_code_id),
+	CONSTRAINT tax_code_code_key UNIQUE (entity_id, code),
+	CONSTRAINT tax_code_category_is_uncl_5305 CHECK (category IN ('S', 'Z', 'E', 'AE', 'K', 'G', 'O')),
+	CONSTRAINT tax_code_exemption_has_reason
+		CHECK ((category IN ('E', 'AE', 'K', 'G', 'O')) = (exemption_reason IS NOT NULL)),
+	CONSTRAINT tax_code_texts_length CHECK (octet_length(name) BETWEEN 1 AND 10000 AND octet_length(exemption_reason) BETWEEN 1 AND 10000)
+);
+COMMENT ON TABLE billing.tax_code IS 'How a supply is taxed, by the categories of UNCL 5305 that EN 16931 uses';
+COMMENT ON COLUMN billing.tax_code.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.tax_code.tax_code_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.tax_code.code IS 'What API functions call it';
+COMMENT ON COLUMN billing.tax_code.category IS 'S standard or reduced rate, Z zero rated, E exempt, AE reverse charge, K intra-community supply, G export, O not subject to tax';
+COMMENT ON COLUMN billing.tax_code.name IS 'Name for people';
+COMMENT ON COLUMN billing.tax_code.exemption_reason IS 'Why no tax is charged, as printed on the document; for every category but S and Z';
+
+CREATE TABLE billing.tax_rate (
+	entity_id   integer NOT NULL,
+	tax_rate_id bigserial,
+	tax_code_id bigint  NOT NULL,
+	valid_from  date    NOT NULL,
+	valid_to    date,
+	rate        numeric NOT NULL,
+	CONSTRAINT tax_rate_pkey PRIMARY KEY (entity_id, tax_rate_id),
+	CONSTRAINT tax_rate_tax_code_fkey FOREIGN KEY (entity_id, tax_code_id) REFERENCES billing.tax_code,
+	CONSTRAINT tax_rate_dates_finite CHECK (isfinite(valid_from) AND isfinite(valid_to)),
+	CONSTRAINT tax_rate_not_empty CHECK (valid_from < valid_to),
+	CONSTRAINT tax_rate_in_range CHECK (rate >= 0 AND rate <= 100 AND scale(rate) <= 6),
+	CONSTRAINT tax_rate_no_overlap EXCLUDE USING gist (
+		entity_id WITH =, tax_code_id WITH =, daterange(valid_from, valid_to) WITH &&)
+);
+COMMENT ON TABLE billing.tax_rate IS 'The rate of a tax code, from a date to a date; only category S has rates above 0';
+COMMENT ON COLUMN billing.tax_rate.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.tax_rate.tax_rate_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.tax_rate.tax_code_id IS 'The tax code';
+COMMENT ON COLUMN billing.tax_rate.valid_from IS 'First day of the rate';
+COMMENT ON COLUMN billing.tax_rate.valid_to IS 'Day after the last, or null for an open end';
+COMMENT ON COLUMN billing.tax_rate.rate IS 'Per cent of the taxable amount';
+
+CREATE TABLE billing.customer (
+	entity_id       integer      NOT NULL CONSTRAINT customer_entity_fkey REFERENCES billing.legal_entity,
+	customer_id     bigserial,
+	code            billing.code NOT NULL,
+	name            text         NOT NULL,
+	address         text,
+	postal_code     text,
+	city            text,
+	country         text,
+	tax_id          text,
+	registration_id text,
+	CONSTRAINT customer_pkey PRIMARY KEY (entity_id, customer_id),
+	CONSTRAINT customer_code_key UNIQUE (entity_id, code),
+	CONSTRAINT customer_country_is_iso_3166 CHECK (country ~ '^[A-Z]{2}$'),
+	CONSTRAINT customer_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000)
+);
+COMMENT ON TABLE billing.customer IS 'The companies and people that buy';
+COMMENT ON COLUMN billing.customer.entity_id IS 'The entity they buy from';
+COMMENT ON COLUMN billing.customer.customer_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.customer.code IS 'What API functions call the customer';
+COMMENT ON COLUMN billing.customer.name IS 'Legal name, as printed on documents';
+COMMENT ON COLUMN billing.customer.address IS 'Street and number, or several lines; a document is not issued without it';
+COMMENT ON COLUMN billing.customer.postal_code IS 'Postal code';
+COMMENT ON COLUMN billing.customer.city IS 'City';
+COMMENT ON COLUMN billing.customer.country IS 'Country, ISO 3166-1 alpha-2; a document is not issued without it';
+COMMENT ON COLUMN billing.customer.tax_id IS 'Tax identifier; a document under reverse charge or for an intra-community supply is not issued without it';
+COMMENT ON COLUMN billing.customer.registration_id IS 'Identifier in the company register';
+
+CREATE TABLE billing.billing_account (
+	entity_id               integer      NOT NULL,
+	account_id              bigserial,
+	code                    billing.code NOT NULL,
+	customer_id             bigint       NOT NULL,
+	parent_account_id       bigint,
+	currency                text         NOT NULL CONSTRAINT billing_account_currency_fkey REFERENCES billing.currency,
+	payment_terms_days      integer      NOT NULL DEFAULT 30,
+	tax_code_id             bigint,
+	purchase_order_required boolean      NOT NULL DEFAULT false,
+	purchase_order          text,
+	CONSTRAINT billing_account_pkey PRIMARY KEY (entity_id, account_id),
+	CONSTRAINT billing_account_code_key UNIQUE (entity_id, code),
+	CONSTRAINT billing_account_customer_fkey FOREIGN KEY (entity_id, customer_id) REFERENCES billing.customer,
+	CONSTRAINT billing_account_parent_fkey FOREIGN KEY (entity_id, parent_account_id) REFERENCES billing.billing_account,
+	CONSTRAINT billing_account_tax_code_fkey FOREIGN KEY (entity_id, tax_code_id) REFERENCES billing.tax_code,
+	CONSTRAINT billing_account_not_own_parent CHECK (parent_account_id <> account_id),
+	CONSTRAINT billing_account_payment_terms_in_range CHECK (payment_terms_days BETWEEN 0 AND 3650),
+	CONSTRAINT billing_account_purchase_order_length CHECK (octet_length(purchase_order) BETWEEN 1 AND 200)
+);
+CREATE INDEX billing_account_by_customer ON billing.billing_account (entity_id, customer_id);
+COMMENT ON TABLE billing.billing_account IS 'What is billed together: one currency, one address, one set of terms; a customer may have several';
+COMMENT ON COLUMN billing.billing_account.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.billing_account.account_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.billing_account.code IS 'What API functions call the account, and a subject of usage events';
+COMMENT ON COLUMN billing.billing_account.customer_id IS 'Whose account it is';
+COMMENT ON COLUMN billing.billing_account.parent_account_id IS 'The account above it in a group of companies';
+COMMENT ON COLUMN billing.billing_account.currency IS 'Currency of its contracts and documents';
+COMMENT ON COLUMN billing.billing_account.payment_terms_days IS 'Days from issue to due date';
+COMMENT ON COLUMN billing.billing_account.tax_code_id IS 'Tax code of all that is billed here, or null for that of each product';
+COMMENT ON COLUMN billing.billing_account.purchase_order_required IS 'Whether a document needs a purchase order number to be issued';
+COMMENT ON COLUMN billing.billing_account.purchase_order IS 'Purchase order number in force';
+
+CREATE TABLE billing.product (
+	entity_id   integer      NOT NULL CONSTRAINT product_entity_fkey REFERENCES billing.legal_entity,
+	product_id  bigserial,
+	code        billing.code NOT NULL,
+	name        text         NOT NULL,
+	unit_code   text         NOT NULL DEFAULT 'C62',
+	tax_code_id bigint,
+	CONSTRAINT product_pkey PRIMARY KEY (entity_id, product_id),
+	CONSTRAINT product_code_key UNIQUE (entity_id, code),
+	CONSTRAINT product_tax_code_fkey FOREIGN KEY (entity_id, tax_code_id) REFERENCES billing.tax_code,
+	CONSTRAINT product_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000),
+	CONSTRAINT product_unit_code_form CHECK (unit_code ~ '^[A-Z0-9]{2,3}$')
+);
+COMMENT ON TABLE billing.product IS 'What is sold';
+COMMENT ON COLUMN billing.product.entity_id IS 'The entity that sells it';
+COMMENT ON COLUMN billing.product.product_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.product.code IS 'What API functions call it';
+COMMENT ON COLUMN billing.product.name IS 'Name, as printed on documents';
+COMMENT ON COLUMN billing.product.unit_code IS 'Unit of its quantity, UN/ECE recommendation 20: C62 one, HUR hour, KGM kilogram, MON month';
+COMMENT ON COLUMN billing.product.tax_code_id IS 'How it is taxed where the billing account says nothing else';
+
+CREATE TABLE billing.meter (
+	entity_id          integer         NOT NULL CONSTRAINT meter_entity_fkey REFERENCES billing.legal_entity,
+	meter_id           bigserial,
+	code               billing.code    NOT NULL,
+	name               text            NOT NULL,
+	aggregation        text            NOT NULL DEFAULT 'sum',
+	value_field        text            NOT NULL DEFAULT 'quantity',
+	expected_tolerance numeric         NOT NULL DEFAULT 0.0000000001,
+	CONSTRAINT meter_pkey PRIMARY KEY (entity_id, meter_id),
+	CONSTRAINT meter_code_key UNIQUE (entity_id, code),
+	CONSTRAINT meter_aggregation_known CHECK (aggregation IN ('sum', 'count')),
+	CONSTRAINT meter_value_field_length CHECK (octet_length(value_field) BETWEEN 1 AND 200),
+	CONSTRAINT meter_expected_tolerance_in_range CHECK (expected_tolerance >= 0 AND expected_tolerance < 1e27),
+	CONSTRAINT meter_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000)
+);
+COMMENT ON TABLE billing.meter IS 'What is measured: how events of one type become a quantity';
+COMMENT ON COLUMN billing.meter.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.meter.meter_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.meter.code IS 'The type of the events it measures, and what API functions call it';
+COMMENT ON COLUMN billing.meter.name IS 'Name for people';
+COMMENT ON COLUMN billing.meter.aggregation IS 'sum adds up a number of the events'' data, count counts them';
+COMMENT ON COLUMN billing.meter.value_field IS 'The field of an event''s data that sum adds up';
+COMMENT ON COLUMN billing.meter.expected_tolerance IS 'How far the amount that an event''s source expects may be from its own rating before it is a pricing discrepancy';
+
+SELECT billing_internal.protect('billing.tax_code', 'master', 'price_manager');
+SELECT billing_internal.protect('billing.tax_rate', 'master', 'price_manager');
+SELECT billing_internal.protect('billing.customer', 'master', 'contract_manager');
+SELECT billing_internal.protect('billing.billing_account', 'master', 'contract_manager');
+SELECT billing_internal.protect('billing.product', 'master', 'price_manager');
+SELECT billing_internal.protect('billing.meter', 'master', 'price_manager');
+
+-- An account's currency and customer carry its history: only the rest may be edited.
+REVOKE UPDATE ON billing.billing_account FROM billing_user;
+GRANT UPDATE (code, payment_terms_days, parent_account_id, tax_code_id, purchase_order_required, purchase_order)
+	ON billing.billing_account TO billing_user;
+
+-- Usage keeps the meter that it was resolved to: its id never changes.
+REVOKE UPDATE ON billing.meter FROM billing_user;
+GRANT UPDATE (code, name, aggregation, value_field, expected_tolerance) ON billing.meter TO billing_user;
+
+SELECT billing_internal.audit_table('billing.tax_code', 'tax_code', 'tax_code_id');
+SELECT billing_internal.audit_table('billing.tax_rate', 'tax_rate', 'tax_rate_id');
+SELECT billing_internal.audit_table('billing.customer', 'customer', 'customer_id');
+SELECT billing_internal.audit_table('billing.billing_account', 'billing_account', 'account_id');
+SELECT billing_internal.audit_table('billing.product', 'product', 'product_id');
+SELECT billing_internal.audit_table('billing.meter', 'meter', 'meter_id');

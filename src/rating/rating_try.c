@@ -1,0 +1,150 @@
+/*
+ * rating_try.c
+ *		Rating that reports instead of raising, for statements that rate many
+ *		items: one that cannot be rated must not stop the others.
+ *
+ * Rating takes no locks and holds no resources beside memory, so its errors may
+ * be caught without a subtransaction.
+ */
+#include "pg_compat.h"
+
+#include "core/core.h"
+#include "rating/rating.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+/* Whether an error speaks of the price or the quantity, not of the server. */
+static bool
+is_rating_error(int sqlstate)
+{
+	return sqlstate == ERRCODE_BILLING_NOT_RATEABLE || sqlstate == ERRCODE_BILLING_OUT_OF_RANGE ||
+		   sqlstate == ERRCODE_BILLING_INVALID_ARGUMENT ||
+		   sqlstate == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+}
+
+/* A rating function called so that its errors come back as a text. */
+static bool
+call_rating(PGFunction function, FunctionCallInfo fcinfo, Datum *result, char **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool rated = true;
+
+	PG_TRY();
+	{
+		fcinfo->isnull = false;
+		*result = function(fcinfo);
+	}
+	PG_CATCH();
+	{
+		ErrorData *data;
+
+		MemoryContextSwitchTo(context);
+		data = CopyErrorData();
+		if (!is_rating_error(data->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		*error = data->detail != NULL ? psprintf("%s: %s", data->message, data->detail)
+									  : data->message;
+		rated = false;
+	}
+	PG_END_TRY();
+	return rated;
+}
+
+/* The state of try_rate_events(): that of rate_events(), until an event cannot be rated. */
+typedef struct TryEvents
+{
+	Datum events;
+	bool has_events;
+	bool failed;
+} TryEvents;
+
+PG_FUNCTION_INFO_V1(billing_rating_try_rate);
+PG_FUNCTION_INFO_V1(billing_rating_error);
+PG_FUNCTION_INFO_V1(billing_rating_prices_events);
+PG_FUNCTION_INFO_V1(billing_rating_try_events_step);
+PG_FUNCTION_INFO_V1(billing_rating_try_events_final);
+
+/* billing_internal.try_rate(tariff billing.tariff, quantity numeric, events bigint) RETURNS numeric */
+Datum
+billing_rating_try_rate(PG_FUNCTION_ARGS)
+{
+	Datum result = (Datum) 0;
+	char *error;
+
+	if (!call_rating(billing_rating_rate_tariff, fcinfo, &result, &error))
+		PG_RETURN_NULL();
+	return result;
+}
+
+/* billing_internal.rating_error(tariff billing.tariff, quantity numeric, events bigint) RETURNS text */
+Datum
+billing_rating_error(PG_FUNCTION_ARGS)
+{
+	Datum result = (Datum) 0;
+	char *error;
+
+	if (call_rating(billing_rating_rate_tariff, fcinfo, &result, &error))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(error));
+}
+
+/* billing_internal.prices_events(tariff billing.tariff) RETURNS boolean */
+Datum
+billing_rating_prices_events(PG_FUNCTION_ARGS)
+{
+	BillingTariffBuffer buffer;
+	const BillingTariff *tariff =
+		billing_rating_fetch(fcinfo->flinfo, PG_GETARG_DATUM(0), &buffer);
+
+	PG_RETURN_BOOL(
+		(tariff->terms & ((1 << BILLING_TERM_EVENT_MIN) | (1 << BILLING_TERM_EVENT_MAX))) != 0);
+}
+
+/* billing_internal.try_rate_events_step(internal, billing.tariff, numeric) RETURNS internal */
+Datum
+billing_rating_try_events_step(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(step, 3);
+	MemoryContext aggregate;
+	TryEvents *state;
+	char *error;
+
+	if (!AggCheckCallContext(fcinfo, &aggregate))
+		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
+						errmsg("try_rate_events_step is called outside an aggregate"),
+						errhint("Use the aggregate billing.rate_events().")));
+	state = PG_ARGISNULL(0) ? MemoryContextAllocZero(aggregate, sizeof(TryEvents))
+							: (TryEvents *) PG_GETARG_POINTER(0);
+	if (state->failed)
+		PG_RETURN_POINTER(state);
+	InitFunctionCallInfoData(*step, fcinfo->flinfo, 3, fcinfo->fncollation, fcinfo->context, NULL);
+	step->args[0].value = state->events;
+	step->args[0].isnull = !state->has_events;
+	step->args[1] = fcinfo->args[1];
+	step->args[2] = fcinfo->args[2];
+	if (!call_rating(billing_rating_rate_events_step, step, &state->events, &error))
+		state->failed = true;
+	else
+		state->has_events = !step->isnull;
+	PG_RETURN_POINTER(state);
+}
+
+/* billing_internal.try_rate_events_final(internal) RETURNS numeric */
+Datum
+billing_rating_try_events_final(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(final, 1);
+	TryEvents *state = PG_ARGISNULL(0) ? NULL : (TryEvents *) PG_GETARG_POINTER(0);
+	Datum result = (Datum) 0;
+	char *error;
+
+	if (state == NULL || state->failed || !state->has_events)
+		PG_RETURN_NULL();
+	InitFunctionCallInfoData(*final, fcinfo->flinfo, 1, fcinfo->fncollation, fcinfo->context, NULL);
+	final->args[0].value = state->events;
+	final->args[0].isnull = false;
+	if (!call_rating(billing_rating_rate_events_final, final, &result, &error) || final->isnull)
+		PG_RETURN_NULL();
+	return result;
+}

@@ -1,0 +1,43 @@
+-- The life of an invoice and of a credit note, and the kinds of exceptions.
+
+INSERT INTO billing.document_state (kind, state, is_final, description)
+SELECT kind, state, is_final, description
+FROM (VALUES
+	('draft', false, 'made by a billing run, not checked yet'),
+	('on_hold', false, 'something is missing or odd: its exceptions say what'),
+	('pending_approval', false, 'waits for a person other than its maker'),
+	('approved', false, 'may be issued'),
+	('issued', true, 'sent under a legal number; never changes again'),
+	('discarded', true, 'never issued; what it billed is billed anew by the next run')
+) AS s (state, is_final, description),
+(VALUES ('invoice'), ('credit_note')) AS k (kind);
+
+INSERT INTO billing.transition (kind, from_state, action, to_state, duty, guard, description)
+SELECT kind, from_state, action, to_state, duty, guard, description
+FROM (VALUES
+	('draft', 'hold', 'on_hold', 'biller', 'system', 'validation found something'),
+	('draft', 'submit', 'pending_approval', 'biller', 'system', 'validation found nothing; the amount needs a person'),
+	('draft', 'auto_approve', 'approved', 'biller', 'system', 'validation found nothing; the amount is within the entity''s limit'),
+	('draft', 'discard', 'discarded', 'biller', NULL, 'dropped before it was issued'),
+	('on_hold', 'release', 'draft', 'biller', NULL, 'the cause was mended; validate again'),
+	('on_hold', 'discard', 'discarded', 'biller', NULL, 'dropped before it was issued'),
+	('pending_approval', 'approve', 'approved', 'approver', 'independent', 'approved by a person other than its maker'),
+	('pending_approval', 'reject', 'on_hold', 'approver', 'independent', 'sent back with a reason'),
+	('approved', 'issue', 'issued', 'biller', 'system', 'gets its legal number'),
+	('approved', 'discard', 'discarded', 'biller', NULL, 'dropped before it was issued')
+) AS t (from_state, action, to_state, duty, guard, description),
+(VALUES ('invoice'), ('credit_note')) AS k (kind);
+
+INSERT INTO billing.exception_kind (kind, severity, owner_duty, deadline_days, description) VALUES
+	('usage_malformed', 'error', 'biller', 2, 'an event lacks a field or has one of the wrong type; correct it at the source and send it again'),
+	('usage_unknown_subject', 'error', 'contract_manager', 2, 'no billing account has the event''s subject as its code; create the account, then replay'),
+	('usage_unknown_meter', 'error', 'price_manager', 2, 'no meter has the event''s type as its code; create the meter, then replay'),
+	('usage_conflict', 'error', 'biller', 2, 'an event came again under the same source and id with other content; both are kept, the first counts'),
+	('pricing_discrepancy', 'warning', 'price_manager', 5, 'the amount that an event''s source expects differs from its rating'),
+	('missing_price', 'error', 'price_manager', 2, 'a contract item has no price on the day it is billed; set one, then run billing again'),
+	('rating_failed', 'error', 'price_manager', 2, 'a price cannot rate the quantity; correct the price or the usage, then run billing again'),
+	('missing_tax_code', 'error', 'price_manager', 2, 'a line has no tax code, or its tax code has no rate on the billing date'),
+	('missing_customer_data', 'error', 'contract_manager', 2, 'the customer lacks what a legal document must print'),
+	('missing_purchase_order', 'error', 'contract_manager', 5, 'the account requires a purchase order and has none'),
+	('not_positive', 'error', 'biller', 2, 'the total of an invoice is not above zero'),
+	('approval_rejected', 'error', 'biller', 2, 'an approver sent the document back');
