@@ -1,21 +1,24 @@
 -- Taking usage in, taking up what was quarantined, and the checks.
+--
+-- The statements behind ingest and replay look up many keys in tables that may have been empty when the statement was planned:
+-- they keep to the indexes, however the plan was made.
 
 CREATE OR REPLACE FUNCTION billing.ingest_usage(entity text, events jsonb)
 	RETURNS TABLE (accepted bigint, duplicate bigint, conflicting bigint, unknown bigint, malformed bigint)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_metering_ingest_usage';
 COMMENT ON FUNCTION billing.ingest_usage(text, jsonb) IS
 	'Takes in usage: an array of CloudEvents 1.0 (id, source, type = meter, subject = billing account, time, data), each once; what cannot be taken becomes an exception; needs the duty biller or application';
 
 CREATE OR REPLACE FUNCTION billing.replay_usage(entity text)
 	RETURNS TABLE (accepted bigint, duplicate bigint, conflicting bigint, unknown bigint, malformed bigint)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_metering_replay_usage';
 COMMENT ON FUNCTION billing.replay_usage(text) IS
 	'Takes in again the events in quarantine: those whose account or meter was unknown, and those that did not fit their meter; resolves the exceptions of those that are accepted; needs the duty biller or application';
 
 CREATE OR REPLACE FUNCTION billing_internal.replay_all_usage() RETURNS void
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_metering_replay_all_usage';
 COMMENT ON FUNCTION billing_internal.replay_all_usage() IS
 	'Takes in again, for every entity, the waiting events whose account and meter exist by now; a task of the worker';

@@ -27,7 +27,7 @@ static BillingStatement insert_events = {
 	NULL
 };
 
-/* $1 entity, $2 sources, $3 keys; LATERAL with a LIMIT keeps to the index, however the plan is made */
+/* $1 entity, $2 sources, $3 keys */
 static BillingStatement find_stored = {
 	"SELECT k.position::integer, f.event_id, f.content_hash"
 	" FROM unnest($2, $3) WITH ORDINALITY k (source, event_key, position)"
@@ -144,7 +144,7 @@ compare_with_stored(int32 entity_id, BillingUsageEvent **events, int32 count)
 	values[1] = billing_metering_array(&sources, count, TEXTOID);
 	values[2] = billing_metering_array(&keys, count, TEXTOID);
 	SPI_connect();
-	found = billing_core_run(&find_stored, values, NULL, false);
+	found = billing_core_run_privileged(&find_stored, values, NULL, false);
 	for (row = 0; row < found; row++)
 	{
 		BillingUsageEvent *event = events[DatumGetInt32(billing_core_value(row, 0, NULL)) - 1];
