@@ -22,6 +22,7 @@
 typedef struct ActingAs
 {
 	int32 person_id;
+	Oid session_user; /* who acts for the person: nobody else of the same session does */
 	SubTransactionId subxact;
 	struct ActingAs *previous;
 } ActingAs;
@@ -139,6 +140,7 @@ act_as(int32 person_id)
 	ActingAs *entry = MemoryContextAlloc(TopTransactionContext, sizeof(ActingAs));
 
 	entry->person_id = person_id;
+	entry->session_user = GetSessionUserId();
 	entry->subxact = GetCurrentSubTransactionId();
 	entry->previous = acting_as;
 	acting_as = entry;
@@ -148,7 +150,9 @@ act_as(int32 person_id)
 int32
 billing_core_save_actor(void)
 {
-	return acting_as == NULL ? NOBODY : acting_as->person_id;
+	if (acting_as == NULL || acting_as->session_user != GetSessionUserId())
+		return NOBODY;
+	return acting_as->person_id;
 }
 
 /* Act for that person again, or for nobody: after a commit, or after acting as the system. */
@@ -163,9 +167,9 @@ billing_core_restore_actor(int32 person_id)
 int32
 billing_core_actor_person(void)
 {
-	if (acting_as != NULL && acting_as->person_id != NOBODY)
-		return acting_as->person_id;
-	return billing_core_login_person();
+	int32 person_id = billing_core_save_actor();
+
+	return person_id != NOBODY ? person_id : billing_core_login_person();
 }
 
 /* Whether the session user may set the installation up: a member of billing_owner. */

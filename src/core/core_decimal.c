@@ -158,6 +158,27 @@ decode_layout(struct varlena *stored, int64 *mantissa, int *scale)
 	return true;
 }
 
+/* Divide by a constant, in 64 bits where that does, and return the remainder. */
+static inline int
+cut(uint128 *rest, uint32 divisor)
+{
+	int remainder;
+
+	if (*rest <= PG_UINT64_MAX)
+	{
+		uint64 low = (uint64) *rest;
+
+		remainder = (int) (low % divisor);
+		*rest = low / divisor;
+	}
+	else
+	{
+		remainder = (int) (*rest % divisor);
+		*rest /= divisor;
+	}
+	return remainder;
+}
+
 /* Encode as a stored numeric without trailing zeros; scale at most 63. */
 static Datum
 encode_layout(int128 value, int scale)
@@ -175,22 +196,17 @@ encode_layout(int128 value, int scale)
 	Size size;
 	uint64 low;
 
-	if (partial != 0)
+	switch (partial)
 	{
-		int step = (int) billing_core_decimal_power[partial];
-
-		if (rest <= PG_UINT64_MAX)
-		{
-			low = (uint64) rest;
-			digits[ndigits] = (int16) (low % step);
-			rest = low / step;
-		}
-		else
-		{
-			digits[ndigits] = (int16) (rest % step);
-			rest /= step;
-		}
-		digits[ndigits++] *= (int16) billing_core_decimal_power[NUM_BASE_DIGITS - partial];
+		case 1:
+			digits[ndigits++] = (int16) (cut(&rest, 10) * 1000);
+			break;
+		case 2:
+			digits[ndigits++] = (int16) (cut(&rest, 100) * 100);
+			break;
+		case 3:
+			digits[ndigits++] = (int16) (cut(&rest, 1000) * 10);
+			break;
 	}
 
 	/* 128-bit division is slow: cut off four digits of base 10000 at a time */

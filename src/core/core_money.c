@@ -68,14 +68,18 @@ PG_FUNCTION_INFO_V1(billing_core_prorate);
  * billing.round_amount(amount numeric, minor_unit integer, mode text) RETURNS numeric
  *
  * mode is half_up or half_even; minor_unit the currency's decimals, 0 to 6.
+ * What could not be rated, a null amount, stays null.
  */
 Datum
 billing_core_round_amount(PG_FUNCTION_ARGS)
 {
-	Numeric amount = billing_core_arg_numeric(fcinfo, 0, "amount");
+	Numeric amount;
 	int32 minor_unit = billing_core_arg_int(fcinfo, 1, "minor unit", 0, 6);
 	char *mode = billing_core_arg_code(fcinfo, 2, "rounding mode");
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	amount = billing_core_arg_numeric(fcinfo, 0, "amount");
 	if (strcmp(mode, "half_up") != 0 && strcmp(mode, "half_even") != 0)
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 						errmsg("rounding mode \"%s\" does not exist", mode),
@@ -89,17 +93,20 @@ billing_core_round_amount(PG_FUNCTION_ARGS)
  * amount × days ÷ of_days, to 30 decimals at least.  of_days is below 2^31, so
  * a quotient that is not itself a tie differs from any tie at a minor unit of
  * up to 6 decimals by more than 1/(2 × 2^31 × 10^6) of the amount's last
- * decimal; 30 further decimals cannot blur that.
+ * decimal; 30 further decimals cannot blur that.  A null amount stays null.
  */
 Datum
 billing_core_prorate(PG_FUNCTION_ARGS)
 {
-	Numeric amount = billing_core_arg_numeric(fcinfo, 0, "amount");
+	Numeric amount;
 	int32 of_days = billing_core_arg_int(fcinfo, 2, "days of the whole", 1, PG_INT32_MAX);
 	int32 days = billing_core_arg_int(fcinfo, 1, "days", 0, of_days);
 	Numeric product;
 	char scale[64];
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	amount = billing_core_arg_numeric(fcinfo, 0, "amount");
 	if (days == of_days)
 		PG_RETURN_NUMERIC(amount);
 	product = CALL2(numeric_mul, amount, int64_to_numeric(days));

@@ -1,4 +1,6 @@
 -- What is entitled, what was billed, and the difference; then the life of the documents that bill it.
+--
+-- The queries below touch many tables and are planned for few rows: compiling them would take longer than running them.
 
 CREATE OR REPLACE FUNCTION billing_internal.account_id(entity text, account text) RETURNS bigint
 	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -219,7 +221,7 @@ BEGIN ATOMIC
 		FROM billing.tax_code x
 		JOIN billing.tax_rate r ON r.entity_id = x.entity_id AND r.tax_code_id = x.tax_code_id
 		WHERE x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id
-			AND r.valid_from <= d.billing_date AND (r.valid_to IS NULL OR d.billing_date < r.valid_to)
+			AND r.valid_from <= d.charge_date AND (r.valid_to IS NULL OR d.charge_date < r.valid_to)
 	) t ON d.kind = 'charge';
 END;
 COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date) IS
@@ -229,7 +231,7 @@ CREATE OR REPLACE FUNCTION billing.preview_invoice(entity text, account text, th
 	RETURNS TABLE (
 		billing_date date, kind text, contract text, item text, description text, period_start date, period_end date,
 		quantity numeric, amount numeric, currency text, tax_category text, tax_rate numeric, problem text)
-	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
 	SELECT d.billing_date, d.kind, c.code, i.code, d.description, d.period_start, d.period_end,
@@ -255,7 +257,7 @@ CREATE OR REPLACE FUNCTION billing.entitlement(entity text, account text, throug
 	RETURNS TABLE (
 		contract text, item text, charge text, charge_date date, period_start date, period_end date,
 		quantity numeric, events bigint, tariff billing.tariff, days integer, of_days integer, exact_amount numeric, currency text)
-	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
 	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
@@ -286,7 +288,7 @@ COMMENT ON FUNCTION billing_internal.open_run(text, date) IS
 GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date) TO billing_user;
 
 CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, after_account bigint, most integer) RETURNS bigint
-	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_slice';
 COMMENT ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) IS
 	'Step of billing.run_billing(): bills the next accounts and returns the last of them, 0 at the end';
@@ -301,7 +303,7 @@ GRANT EXECUTE ON FUNCTION billing_internal.close_run(text, bigint) TO billing_us
 
 CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text DEFAULT NULL)
 	RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE C ROWS 1 AS 'MODULE_PATHNAME', 'billing_invoicing_validate';
 COMMENT ON FUNCTION billing.validate_invoices(text, text) IS
 	'Checks the drafts of an entity, or one: what lacks something goes on hold with exceptions, what is within the entity''s limit is approved, the rest waits for an approver; needs the duty biller';
@@ -345,7 +347,7 @@ COMMENT ON FUNCTION billing.issue_invoices(text, date) IS
 -- The derivation reads what the line kept, and beside it what its sources say now.
 CREATE OR REPLACE FUNCTION billing.explain_invoice(entity text, invoice text)
 	RETURNS TABLE (line_no integer, step text, explanation text, quantity numeric, unit_price numeric, amount numeric)
-	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
 	WITH wanted AS MATERIALIZED (

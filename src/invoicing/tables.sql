@@ -170,7 +170,7 @@ COMMENT ON COLUMN billing.invoice_line.of_days IS 'of a period of this many days
 COMMENT ON COLUMN billing.invoice_line.exact_amount IS 'Amount before rounding';
 COMMENT ON COLUMN billing.invoice_line.amount IS 'Amount in the invoice''s currency, rounded once to its minor unit; without tax';
 COMMENT ON COLUMN billing.invoice_line.tax_code_id IS 'How it is taxed; null where no tax code was found';
-COMMENT ON COLUMN billing.invoice_line.tax_category IS 'UNCL 5305 category; null where there was no rate on the billing date';
+COMMENT ON COLUMN billing.invoice_line.tax_category IS 'UNCL 5305 category; null where there was no rate on the day of the charge';
 COMMENT ON COLUMN billing.invoice_line.tax_rate IS 'Per cent';
 COMMENT ON COLUMN billing.invoice_line.reverses_invoice_id IS 'The invoice of the charge that is credited';
 COMMENT ON COLUMN billing.invoice_line.reverses_line_no IS 'Its line';

@@ -14,6 +14,8 @@
 /* Big tariffs kept per calling expression; a power of two. */
 #define CACHE_ENTRIES 64
 #define CACHE_MAX_BYTES (16 * 1024 * 1024)
+/* enough to tell stored tariffs apart; they are compared in full */
+#define CACHE_HASHED_BYTES 64
 
 /* A detoasted tariff and the stored bytes that it comes from. */
 typedef struct CacheEntry
@@ -62,7 +64,8 @@ fetch_cached(FmgrInfo *flinfo, struct varlena *stored)
 {
 	TariffCache *cache = get_cache(flinfo);
 	Size size = VARSIZE_ANY(stored);
-	uint32 hash = hash_bytes((const unsigned char *) stored, (int) size);
+	Size tail = Min(size, CACHE_HASHED_BYTES);
+	uint32 hash = hash_bytes((const unsigned char *) stored + size - tail, (int) tail);
 	CacheEntry *entry = &cache->entries[hash & (CACHE_ENTRIES - 1)];
 	MemoryContext caller;
 

@@ -37,7 +37,7 @@ CREATE TYPE billing.tariff (
     SEND = billing_internal.tariff_send,
     INTERNALLENGTH = VARIABLE,
     ALIGNMENT = double,
-    STORAGE = extended
+    STORAGE = external
 );
 COMMENT ON TYPE billing.tariff IS
     'A price: written as JSON, validated when it is written, stored compiled; billing.rate() applies it to a quantity.';

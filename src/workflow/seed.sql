@@ -36,7 +36,7 @@ INSERT INTO billing.exception_kind (kind, severity, owner_duty, deadline_days, d
 	('pricing_discrepancy', 'warning', 'price_manager', 5, 'the amount that an event''s source expects differs from its rating'),
 	('missing_price', 'error', 'price_manager', 2, 'a contract item has no price on the day it is billed; set one, then run billing again'),
 	('rating_failed', 'error', 'price_manager', 2, 'a price cannot rate the quantity; correct the price or the usage, then run billing again'),
-	('missing_tax_code', 'error', 'price_manager', 2, 'a line has no tax code, or its tax code has no rate on the billing date'),
+	('missing_tax_code', 'error', 'price_manager', 2, 'a line has no tax code, or its tax code has no rate on the day of the charge'),
 	('missing_customer_data', 'error', 'contract_manager', 2, 'the customer lacks what a legal document must print'),
 	('missing_purchase_order', 'error', 'contract_manager', 5, 'the account requires a purchase order and has none'),
 	('not_positive', 'error', 'biller', 2, 'the total of an invoice is not above zero'),

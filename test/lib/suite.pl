@@ -27,7 +27,7 @@ chdir $checkout or die "$checkout: $!";
 prepare_template() or finish();
 run_pg_regress('sql', 'expected', '.sql', "$pgxs/test/regress/pg_regress", '.', $ENV{REGRESS});
 run_files('test/pgtap', qr/\.sql$/,
-	qw(psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --pset=pager=off --file));
+	qw(psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --pset=pager=off), "--field-separator=\n", '--file');
 run_pg_regress('test/isolation/specs', 'test/isolation/expected', '.spec',
 	"$pgxs/test/isolation/pg_isolation_regress", 'test/isolation', $ENV{ISOLATION});
 prepare_perl();
