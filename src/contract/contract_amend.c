@@ -15,10 +15,10 @@
 #include "rating/rating.h"
 #include "utils/builtins.h"
 
-/* $1 entity, $2 contract, $3 item */
+/* $1 entity, $2 contract, $3 item: against other amendments, not against runs that bill it */
 static BillingStatement lock_item = {
 	"SELECT item_id, charge FROM billing.contract_item"
-	" WHERE entity_id = $1 AND contract_id = $2 AND code = $3 FOR UPDATE",
+	" WHERE entity_id = $1 AND contract_id = $2 AND code = $3 FOR NO KEY UPDATE",
 	3,
 	{ INT4OID, INT8OID, TEXTOID },
 	NULL

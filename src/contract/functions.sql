@@ -48,11 +48,14 @@ BEGIN ATOMIC
 	FROM billing.contract_item i
 	JOIN billing.contract c USING (entity_id, contract_id)
 	LEFT JOIN billing.billing_account a ON a.entity_id = i.entity_id AND a.account_id = c.account_id
+	LEFT JOIN (
+		SELECT DISTINCT v.entity_id, v.item_id
+		FROM billing.contract_item_version v
+		JOIN billing.contract_item o USING (entity_id, item_id)
+		WHERE v.account_id <> o.account_id OR v.meter_id IS DISTINCT FROM o.meter_id
+	) odd ON odd.entity_id = i.entity_id AND odd.item_id = i.item_id
 	WHERE (entity IS NULL OR i.entity_id = entity)
-		AND (i.account_id <> c.account_id OR a.currency IS DISTINCT FROM c.currency OR EXISTS (
-			SELECT FROM billing.contract_item_version v
-			WHERE v.entity_id = i.entity_id AND v.item_id = i.item_id
-				AND (v.account_id <> i.account_id OR v.meter_id IS DISTINCT FROM i.meter_id)))
+		AND (i.account_id <> c.account_id OR a.currency IS DISTINCT FROM c.currency OR odd.item_id IS NOT NULL)
 	UNION ALL
 	SELECT 'price books have the currency of the contracts that use them', count(*),
 		min(format('contract %s, item %s', c.code, i.code))

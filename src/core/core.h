@@ -43,6 +43,8 @@ extern bool billing_core_restoring;
 /* core_spi.c: call between SPI_connect() and SPI_finish() */
 extern uint64 billing_core_run(BillingStatement *statement, Datum *values, const char *nulls,
 							   bool read_only);
+extern uint64 billing_core_run_latest(BillingStatement *statement, Datum *values,
+									  const char *nulls);
 extern uint64 billing_core_run_privileged(BillingStatement *statement, Datum *values,
 										  const char *nulls, bool read_only);
 extern uint64 billing_core_execute(const char *sql);

@@ -179,18 +179,22 @@ billing_core_is_installation_admin(void)
 	return is_system || has_privs_of_role(GetSessionUserId(), billing_core_owner());
 }
 
-/* The code of a person, or NULL; codes never change, so the last one is remembered. */
+/*
+ * The code of a person, or NULL.  Remembered until the transaction ends: a
+ * session may outlive the extension, and the next one counts persons anew.
+ */
 const char *
 billing_core_person_code(int32 person_id)
 {
 	static int32 known_person = NOBODY;
+	static TimestampTz known_at = 0;
 	static char known_code[BILLING_MAX_CODE_LENGTH + 1];
 	Datum values[1];
 	char *code = NULL;
 
 	if (person_id == NOBODY)
 		return NULL;
-	if (person_id == known_person)
+	if (person_id == known_person && known_at == GetCurrentTransactionStartTimestamp())
 		return known_code;
 	values[0] = Int32GetDatum(person_id);
 	SPI_connect();
@@ -200,7 +204,9 @@ billing_core_person_code(int32 person_id)
 	if (code == NULL)
 		return NULL;
 	strlcpy(known_code, code, sizeof(known_code));
+	known_at = GetCurrentTransactionStartTimestamp();
 	known_person = person_id;
+	known_at = GetCurrentTransactionStartTimestamp();
 	return known_code;
 }
 

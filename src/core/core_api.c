@@ -42,6 +42,10 @@ static BillingStatement currency_by_code = {
 	NULL
 };
 
+static BillingStatement zone_by_name = {
+	"SELECT 1 FROM pg_timezone_names WHERE name = $1", 1, { TEXTOID }, NULL
+};
+
 static BillingCall create_entity = {
 	NULL,
 	7,
@@ -78,7 +82,7 @@ static BillingCall add_login = {
 
 /* $1 person: nobody else grants to the person meanwhile */
 static BillingStatement lock_person = {
-	"SELECT 1 FROM billing.person WHERE person_id = $1 FOR UPDATE", 1, { INT8OID }, NULL
+	"SELECT 1 FROM billing.person WHERE person_id = $1 FOR NO KEY UPDATE", 1, { INT8OID }, NULL
 };
 
 /* $1 entity, $2 person, $3 duty, $4 from, $5 to */
@@ -111,13 +115,30 @@ static BillingStatement end_duty = {
 	NULL
 };
 
-/* Refuse a time zone that the server does not know. */
+/* Whether a name is among those of the server's time zones; it reads all their files. */
+static bool
+is_listed_zone(const char *name)
+{
+	Datum values[1] = { CStringGetTextDatum(name) };
+	bool found;
+
+	SPI_connect();
+	found = billing_core_run(&zone_by_name, values, NULL, true) > 0;
+	SPI_finish();
+	return found;
+}
+
+/*
+ * Refuse a time zone that the server does not know.  What has digits may be a
+ * rule of POSIX, such as "X1", instead of a name.
+ */
 static void
 check_time_zone(const char *name)
 {
 	pg_tz *zone = pg_tzset(name);
 
-	if (zone == NULL || strpbrk(name, "<>") != NULL || !pg_tz_acceptable(zone))
+	if (zone == NULL || !pg_tz_acceptable(zone) ||
+		(strpbrk(name, "0123456789") != NULL && !is_listed_zone(name)))
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 						errmsg("time zone \"%s\" does not exist", name),
 						errhint("Use an IANA name such as Europe/Rome; "
@@ -197,7 +218,7 @@ find_person(const char *code)
 static void
 check_conflict(Datum *values, const char *nulls, const char *person, const char *duty)
 {
-	if (billing_core_run(&find_conflict, values, nulls, false) == 0)
+	if (billing_core_run_latest(&find_conflict, values, nulls) == 0)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_BILLING_SEGREGATION_OF_DUTIES),
 					errmsg("person \"%s\" cannot hold the duty %s beside the duty %s", person, duty,
@@ -230,7 +251,8 @@ billing_core_grant_duty(PG_FUNCTION_ARGS)
 		valid_from = billing_core_entity_today(entity_id);
 	person_id = find_person(person);
 	(void) billing_core_lookup(entity_id, duty, "duty", &duty_by_name);
-	if (!billing_core_is_installation_admin() && person_id == billing_core_actor_person())
+	if (!billing_core_is_installation_admin() &&
+		(person_id == billing_core_actor_person() || person_id == billing_core_login_person()))
 		ereport(ERROR, (errcode(ERRCODE_BILLING_SEGREGATION_OF_DUTIES),
 						errmsg("nobody grants a duty to themselves"),
 						errhint("Ask another person with the duty admin.")));

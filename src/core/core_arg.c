@@ -67,7 +67,7 @@ billing_core_check_code(const char *value, const char *name)
 void
 billing_core_check_text(const char *value, const char *name)
 {
-	if (value[0] == '\0')
+	if (value[strspn(value, " \t\r\n")] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_INVALID_ARGUMENT), errmsg("%s must not be empty", name),
 				 errhint("Give a text for %s.", name)));

@@ -94,162 +94,120 @@ read_layout(struct varlena *stored, bool *negative, int *weight, int *ndigits, c
 	return true;
 }
 
-/* Decode a stored numeric, whatever init() found. */
+/*
+ * Decode five or six digits of base 10000, of which the outer ones may be partly
+ * zeros: what has at most 18 decimal digits fits.
+ */
 static bool
-decode_layout(struct varlena *stored, int64 *mantissa, int *scale)
+decode_long(const char *digits, int ndigits, int64 *value, int *decimals)
 {
 	const int64 limit = billing_core_decimal_power[BILLING_DECIMAL_DIGITS] - 1;
+	int64 result = 0;
+	int step = NUM_BASE;
+	int16 digit;
+
+	for (int i = 0; i < ndigits - 1; i++)
+	{
+		memcpy(&digit, digits + i * sizeof(int16), sizeof(digit));
+		if (result > (limit - digit) / NUM_BASE)
+			return false;
+		result = result * NUM_BASE + digit;
+	}
+
+	/* of the last, drop the decimals that are zero */
+	memcpy(&digit, digits + (ndigits - 1) * sizeof(int16), sizeof(digit));
+	while (*decimals > 0 && step > 10 && digit % 10 == 0)
+	{
+		digit /= 10;
+		step /= 10;
+		(*decimals)--;
+	}
+	if (result > (limit - digit) / step)
+		return false;
+	*value = result * step + digit;
+	return true;
+}
+
+/* Decode a stored numeric, whatever init() found. */
+static inline bool
+decode_layout(struct varlena *stored, int64 *mantissa, int *scale)
+{
 	bool negative;
 	int weight;
 	int ndigits;
 	const char *digits;
-	int16 digit;
 	int64 value = 0;
-	int step = NUM_BASE;
 	int decimals;
 
-	if (!read_layout(stored, &negative, &weight, &ndigits, &digits))
+	if (!read_layout(stored, &negative, &weight, &ndigits, &digits) || ndigits > 6)
 		return false;
-	if (ndigits == 0)
+	decimals = ndigits == 0 ? 0 : (ndigits - 1 - weight) * NUM_BASE_DIGITS;
+	if (ndigits <= 4)
 	{
-		*mantissa = 0;
-		*scale = 0;
-		return true;
-	}
-	if (ndigits > 6 || weight > 4 || weight < -5)
-		return false;
-
-	/* all but the last; four digits of base 10000 always fit */
-	for (int i = 0; i < ndigits - 1; i++)
-	{
-		memcpy(&digit, digits + i * sizeof(int16), sizeof(digit));
-		if (i >= 4 && value > (limit - digit) / NUM_BASE)
-			return false;
-		value = value * NUM_BASE + digit;
-	}
-
-	/* of the last, drop the decimals that are zero, so that they cost no room */
-	memcpy(&digit, digits + (ndigits - 1) * sizeof(int16), sizeof(digit));
-	decimals = (ndigits - 1 - weight) * NUM_BASE_DIGITS;
-	if (decimals > 0)
-	{
-		while (step > 10 && digit % 10 == 0)
+		for (int i = 0; i < ndigits; i++)
 		{
-			digit /= 10;
-			step /= 10;
-			decimals--;
+			int16 digit;
+
+			memcpy(&digit, digits + i * sizeof(int16), sizeof(digit));
+			value = value * NUM_BASE + digit;
 		}
 	}
-	if (ndigits >= 5 && value > (limit - digit) / step)
+	else if (!decode_long(digits, ndigits, &value, &decimals))
 		return false;
-	value = value * step + digit;
 
 	if (decimals < 0)
 	{
-		if (value > limit / billing_core_decimal_power[-decimals])
+		if (decimals < -BILLING_DECIMAL_DIGITS ||
+			value >= billing_core_decimal_power[BILLING_DECIMAL_DIGITS + decimals])
 			return false;
 		value *= billing_core_decimal_power[-decimals];
 		decimals = 0;
 	}
 	if (decimals > BILLING_DECIMAL_DIGITS)
-		return false;
+	{
+		/* at most three zeros of the last digit */
+		while (decimals > BILLING_DECIMAL_DIGITS && value % 10 == 0)
+		{
+			value /= 10;
+			decimals--;
+		}
+		if (decimals > BILLING_DECIMAL_DIGITS)
+			return false;
+	}
 	*mantissa = negative ? -value : value;
 	*scale = decimals;
 	return true;
 }
 
-/* Divide by a constant, in 64 bits where that does, and return the remainder. */
-static inline int
-cut(uint128 *rest, uint32 divisor)
+/*
+ * Store digits of base 10000, the least significant first and of that weight,
+ * without the zeros around them.
+ */
+static inline Datum
+store_digits(const int16 *digits, int ndigits, int weight, bool negative)
 {
-	int remainder;
-
-	if (*rest <= PG_UINT64_MAX)
-	{
-		uint64 low = (uint64) *rest;
-
-		remainder = (int) (low % divisor);
-		*rest = low / divisor;
-	}
-	else
-	{
-		remainder = (int) (*rest % divisor);
-		*rest /= divisor;
-	}
-	return remainder;
-}
-
-/* Encode as a stored numeric without trailing zeros; scale at most 63. */
-static Datum
-encode_layout(int128 value, int scale)
-{
-	uint128 rest = value < 0 ? -(uint128) value : (uint128) value;
-	int16 digits[NUM_MAX_DIGITS]; /* least significant first */
-	int ndigits = 0;
 	int lowest = 0;
-	int weight = -((scale + NUM_BASE_DIGITS - 1) / NUM_BASE_DIGITS);
-	int partial = scale % NUM_BASE_DIGITS;
 	int dscale = 0;
-	uint16 header;
+	uint16 header = NUM_SHORT;
+	Size size;
 	char *result;
 	char *cursor;
-	Size size;
-	uint64 low;
 
-	switch (partial)
-	{
-		case 1:
-			digits[ndigits++] = (int16) (cut(&rest, 10) * 1000);
-			break;
-		case 2:
-			digits[ndigits++] = (int16) (cut(&rest, 100) * 100);
-			break;
-		case 3:
-			digits[ndigits++] = (int16) (cut(&rest, 1000) * 10);
-			break;
-	}
-
-	/* 128-bit division is slow: cut off four digits of base 10000 at a time */
-	while (rest > PG_UINT64_MAX)
-	{
-		uint64 chunk = (uint64) (rest % (uint64) billing_core_decimal_power[16]);
-
-		rest /= (uint64) billing_core_decimal_power[16];
-		for (int i = 0; i < 4; i++)
-		{
-			digits[ndigits++] = (int16) (chunk % NUM_BASE);
-			chunk /= NUM_BASE;
-		}
-	}
-	for (low = (uint64) rest; low != 0; low /= NUM_BASE)
-		digits[ndigits++] = (int16) (low % NUM_BASE);
-
-	/* both ends of the stored digits are nonzero */
 	while (ndigits > 0 && digits[ndigits - 1] == 0)
 		ndigits--;
 	while (lowest < ndigits && digits[lowest] == 0)
 		lowest++;
-	if (ndigits == lowest)
-	{
-		header = NUM_SHORT;
-		ndigits = lowest = 0;
-	}
-	else
+	if (lowest < ndigits)
 	{
 		int last = digits[lowest];
 		int top_weight = weight + ndigits - 1;
 
-		dscale = -(weight + lowest) * NUM_BASE_DIGITS;
-		if (dscale > 0)
-		{
-			for (; last % 10 == 0; last /= 10)
-				dscale--;
-		}
-		else
-			dscale = 0;
-		header = NUM_SHORT | (value < 0 ? NUM_SHORT_NEGATIVE : 0) |
-				 (dscale << NUM_SHORT_SCALE_SHIFT) | (top_weight < 0 ? NUM_SHORT_WEIGHT_SIGN : 0) |
-				 (top_weight & NUM_SHORT_WEIGHT_MASK);
+		if (weight + lowest < 0)
+			dscale = -(weight + lowest) * NUM_BASE_DIGITS - (last % 10 == 0) - (last % 100 == 0) -
+					 (last % 1000 == 0);
+		header |= (negative ? NUM_SHORT_NEGATIVE : 0) | (dscale << NUM_SHORT_SCALE_SHIFT) |
+				  (top_weight < 0 ? NUM_SHORT_WEIGHT_SIGN : 0) |
+				  (top_weight & NUM_SHORT_WEIGHT_MASK);
 	}
 
 	size = VARHDRSZ + sizeof(uint16) + (ndigits - lowest) * sizeof(int16);
@@ -257,12 +215,63 @@ encode_layout(int128 value, int scale)
 	SET_VARSIZE(result, size);
 	memcpy(result + VARHDRSZ, &header, sizeof(header));
 	cursor = result + VARHDRSZ + sizeof(header);
-	for (int i = ndigits - 1; i >= lowest; i--)
+	while (ndigits-- > lowest)
 	{
-		memcpy(cursor, &digits[i], sizeof(int16));
+		memcpy(cursor, &digits[ndigits], sizeof(int16));
 		cursor += sizeof(int16);
 	}
 	return PointerGetDatum(result);
+}
+
+/* Split an integer of 64 bits into digits of base 10000; returns how many. */
+static inline int
+split_digits(uint64 value, int16 *digits)
+{
+	int ndigits = 0;
+
+	for (; value != 0; value /= NUM_BASE)
+		digits[ndigits++] = (int16) (value % NUM_BASE);
+	return ndigits;
+}
+
+/* Encode as a stored numeric without trailing zeros; scale at most 63. */
+static Datum
+encode_layout(int128 value, int scale)
+{
+	static const int fill[] = { 1, 1000, 100, 10 };
+	const uint64 chunk = (uint64) billing_core_decimal_power[16];
+	uint128 rest = value < 0 ? -(uint128) value : (uint128) value;
+	int weight = -((scale + NUM_BASE_DIGITS - 1) / NUM_BASE_DIGITS);
+	int partial = fill[scale % NUM_BASE_DIGITS];
+	int16 digits[NUM_MAX_DIGITS]; /* least significant first */
+	int ndigits = 0;
+
+	/* fill up the last digit, which is short of 1 to 3 decimal digits */
+	if (likely(rest < PG_UINT64_MAX / 1000))
+		return store_digits(digits, split_digits((uint64) rest * partial, digits), weight,
+							value < 0);
+	if (partial > 1)
+	{
+		int step = NUM_BASE / partial;
+
+		digits[ndigits++] = (int16) ((int) (rest % step) * partial);
+		rest /= step;
+	}
+
+	/* 128-bit division is slow: cut off four digits of base 10000 at a time */
+	while (rest > PG_UINT64_MAX)
+	{
+		uint64 low = (uint64) (rest % chunk);
+
+		rest /= chunk;
+		for (int i = 0; i < 4; i++)
+		{
+			digits[ndigits++] = (int16) (low % NUM_BASE);
+			low /= NUM_BASE;
+		}
+	}
+	ndigits += split_digits((uint64) rest, digits + ndigits);
+	return store_digits(digits, ndigits, weight, value < 0);
 }
 
 /* Make a numeric of a text that is known to be a number. */
@@ -318,7 +327,7 @@ billing_core_decimal_init(void)
 	} samples[] = {
 		{ "0", 0, 0 },
 		{ "1", 1, 0 },
-		{ "-1.5", -15, 1 },
+		{ "-1.5", -15000, 4 },
 		{ "10000", 10000, 0 },
 		{ "0.0001", 1, 4 },
 		{ "-0.000000000000000001", -1, 18 },
@@ -355,7 +364,7 @@ billing_core_decimal_init(void)
 }
 
 /*
- * Decode a numeric into mantissa * 10^-scale, without trailing zeros.
+ * Decode a numeric into mantissa * 10^-scale; there may be up to three trailing zeros.
  *
  * False when it has more than 18 digits, a scale above 18, or is not finite.
  */

@@ -48,12 +48,9 @@ static BillingStatement all_entities = {
 	"SELECT array_agg(entity_id) || 0 FROM billing.legal_entity", 0, { 0 }, NULL
 };
 
-static BillingStatement names_of = {
-	"SELECT (SELECT code FROM billing.person WHERE person_id = $1),"
-	" (SELECT code FROM billing.legal_entity WHERE entity_id = $2)",
-	2,
-	{ INT4OID, INT4OID },
-	NULL
+/* an entity that the actor does not see has no name for them */
+static BillingStatement name_of_entity = {
+	"SELECT code FROM billing.legal_entity WHERE entity_id = $1", 1, { INT4OID }, NULL
 };
 
 /* Refuse to work in a database that is being restored, and for a session that is nobody. */
@@ -97,16 +94,13 @@ billing_core_has_duty(int32 entity_id, const char *duty)
 static void
 raise_duty_required(int32 entity_id, const char *duty)
 {
-	Datum values[2];
-	char *person;
-	char *entity;
+	Datum values[1] = { Int32GetDatum(entity_id) };
+	const char *person = billing_core_person_code(billing_core_actor_person());
+	char *entity = NULL;
 
-	values[0] = Int32GetDatum(billing_core_actor_person());
-	values[1] = Int32GetDatum(entity_id);
 	SPI_connect();
-	billing_core_run_privileged(&names_of, values, NULL, true);
-	person = billing_core_text_value(0, 0);
-	entity = billing_core_text_value(0, 1);
+	if (billing_core_run(&name_of_entity, values, NULL, true) > 0)
+		entity = billing_core_text_value(0, 0);
 	SPI_finish();
 	ereport(ERROR, (errcode(ERRCODE_BILLING_DUTY_REQUIRED),
 					errmsg("person \"%s\" does not hold the duty %s in entity \"%s\"",

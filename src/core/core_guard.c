@@ -8,6 +8,7 @@
 #include "pg_compat.h"
 
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -16,6 +17,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/rel.h"
 
 /* Whether rows are taken as they come: install script, upgrade script, restore. */
@@ -72,6 +74,31 @@ entity_of(HeapTuple tuple, TupleDesc descriptor)
 				(errcode(ERRCODE_BILLING_INVALID_ARGUMENT), errmsg("entity_id must not be null"),
 				 errhint("Give the id of a legal entity.")));
 	return DatumGetInt32(value);
+}
+
+/*
+ * Refuse another key for a row: what refers to it would lose it, and its audit
+ * records, which are found by key.
+ */
+static void
+refuse_new_key(Relation table, HeapTuple before, HeapTuple after)
+{
+	TupleDesc descriptor = RelationGetDescr(table);
+	Bitmapset *key = RelationGetIndexAttrBitmap(table, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	int member = -1;
+
+	while ((member = bms_next_member(key, member)) >= 0)
+	{
+		AttrNumber column = member + FirstLowInvalidHeapAttributeNumber;
+		Form_pg_attribute attribute = TupleDescAttr(descriptor, column - 1);
+		bool isnull;
+		Datum old_value = heap_getattr(before, column, descriptor, &isnull);
+		Datum new_value = heap_getattr(after, column, descriptor, &isnull);
+
+		if (isnull || !datumIsEqual(old_value, new_value, attribute->attbyval, attribute->attlen))
+			refuse_change("given another key", RelationGetRelationName(table));
+	}
+	bms_free(key);
 }
 
 /*
@@ -144,7 +171,7 @@ billing_core_guard_writes(PG_FUNCTION_ARGS)
  * billing_internal.guard_duty() RETURNS trigger, BEFORE ROW, argument: the duty
  *
  * Whoever writes a row of master data holds the duty in its entity, and a row
- * never moves to another entity.
+ * never moves to another entity nor gets another key.
  */
 Datum
 billing_core_guard_duty(PG_FUNCTION_ARGS)
@@ -159,6 +186,8 @@ billing_core_guard_duty(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(row);
 	if (is_update && entity_of(trigger->tg_trigtuple, descriptor) != entity_id)
 		refuse_change("moved to another entity", RelationGetRelationName(trigger->tg_relation));
+	if (is_update)
+		refuse_new_key(trigger->tg_relation, trigger->tg_trigtuple, row);
 	require_duty_once(entity_id, trigger->tg_trigger->tgargs[0]);
 	PG_RETURN_POINTER(row);
 }

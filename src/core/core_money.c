@@ -9,7 +9,11 @@
 #include "pg_compat.h"
 
 #include "core/core.h"
+#include "core/decimal.h"
 #include "utils/builtins.h"
+
+/* The widest amount that is computed with, as digits before the point, one of them for the sign. */
+#define MAX_WHOLE_DIGITS 41
 
 /* numeric functions by their short names; all take and give Numeric */
 #define CALL1(function, a) DatumGetNumeric(DirectFunctionCall1(function, NumericGetDatum(a)))
@@ -61,6 +65,31 @@ billing_core_round(Numeric amount, int32 minor_unit, bool half_even)
 	return away;
 }
 
+/* An amount that was computed: finite, with as many decimals as computing gave it. */
+static Numeric
+arg_computed(FunctionCallInfo fcinfo, int argno)
+{
+	Numeric value = PG_GETARG_NUMERIC(argno);
+	int64 mantissa;
+	int scale;
+	char *text;
+
+	if (billing_core_decimal_decode(NumericGetDatum(value), &mantissa, &scale))
+		return value;
+	if (numeric_is_nan(value) || numeric_is_inf(value))
+		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
+						errmsg("amount must be a finite number"),
+						errhint("Neither NaN nor infinity can be billed.")));
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value)));
+	if (strcspn(text, ".") > MAX_WHOLE_DIGITS)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_OUT_OF_RANGE), errmsg("amount is out of range"),
+						errdetail("At most %d digits before the decimal point are taken.",
+								  MAX_WHOLE_DIGITS - 1),
+						errhint("Check the unit of the number.")));
+	pfree(text);
+	return value;
+}
+
 PG_FUNCTION_INFO_V1(billing_core_round_amount);
 PG_FUNCTION_INFO_V1(billing_core_prorate);
 
@@ -79,7 +108,7 @@ billing_core_round_amount(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	amount = billing_core_arg_numeric(fcinfo, 0, "amount");
+	amount = arg_computed(fcinfo, 0);
 	if (strcmp(mode, "half_up") != 0 && strcmp(mode, "half_even") != 0)
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 						errmsg("rounding mode \"%s\" does not exist", mode),
@@ -106,7 +135,7 @@ billing_core_prorate(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	amount = billing_core_arg_numeric(fcinfo, 0, "amount");
+	amount = arg_computed(fcinfo, 0);
 	if (days == of_days)
 		PG_RETURN_NUMERIC(amount);
 	product = CALL2(numeric_mul, amount, int64_to_numeric(days));

@@ -2,9 +2,10 @@
  * core_restore.c
  *		Before and after a dump is restored into a database.
  *
- * CREATE EXTENSION makes triggers before pg_restore loads the rows.  Between
- * the two calls they let every row pass as it is; without the calls they refuse
- * the first one.
+ * CREATE EXTENSION makes triggers and foreign keys before pg_restore loads the
+ * rows, in any order.  Between the two calls no trigger fires, so that every row
+ * is taken as it comes; the second call looks for rows that refer to none.
+ * Without the calls the first row is refused.
  */
 #include "pg_compat.h"
 
@@ -14,29 +15,91 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-/* Write or take back the setting for this database, and for this session. */
+/* What holds while a database is being restored: billing_erp.restoring comes first. */
+static const char *const settings[][3] = {
+	{ "billing_erp.restoring", "on", "off" },
+	{ "session_replication_role", "replica", "origin" },
+};
+
+/* For every foreign key of the extension's tables: its name, its table, and a query for a row that violates it. */
+static BillingStatement foreign_keys = {
+	"SELECT c.conname::text, f.relname::text,"
+	" format('SELECT 1 FROM %I.%I f WHERE %s AND NOT EXISTS (SELECT FROM %I.%I p WHERE %s) LIMIT 1',"
+	"  fn.nspname, f.relname,"
+	"  string_agg(format('f.%I IS NOT NULL', fa.attname), ' AND '), pn.nspname, p.relname,"
+	"  string_agg(format('p.%I = f.%I', pa.attname, fa.attname), ' AND '))"
+	" FROM pg_constraint c"
+	" JOIN pg_class f ON f.oid = c.conrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace"
+	" JOIN pg_class p ON p.oid = c.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace"
+	" JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = f.oid AND d.deptype = 'e'"
+	"  AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'billing_erp')"
+	" CROSS JOIN unnest(c.conkey, c.confkey) AS k (f, p)"
+	" JOIN pg_attribute fa ON fa.attrelid = f.oid AND fa.attnum = k.f"
+	" JOIN pg_attribute pa ON pa.attrelid = p.oid AND pa.attnum = k.p"
+	" WHERE c.contype = 'f' AND c.conparentid = 0"
+	" GROUP BY c.oid, c.conname, f.relname, fn.nspname, p.relname, pn.nspname ORDER BY 2, 1",
+	0,
+	{ 0 },
+	NULL
+};
+
+/* Refuse a restore of which some rows are missing. */
+static void
+check_foreign_keys(void)
+{
+	uint64 count = billing_core_run(&foreign_keys, NULL, NULL, true);
+	char **names = palloc(sizeof(char *) * (3 * count + 1));
+	uint64 i;
+
+	for (i = 0; i < 3 * count; i++)
+		names[i] = billing_core_text_value(i / 3, i % 3);
+	for (i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (billing_core_execute(names[3 * i + 2]) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_BILLING_RESTORE_STATE),
+					 errmsg("table \"%s\" refers to rows that were not restored", names[3 * i + 1]),
+					 errdetail("Some of its rows violate the foreign key \"%s\".", names[3 * i]),
+					 errhint("Restore what is missing and call billing.post_restore() again.")));
+	}
+}
+
+/* Go on only for a superuser, in a database that is not, or is, being restored. */
+static void
+check_state(bool restoring)
+{
+	if (!superuser_arg(GetSessionUserId()))
+		ereport(ERROR, (errcode(ERRCODE_BILLING_DUTY_REQUIRED),
+						errmsg("only a superuser may restore the billing data"),
+						errhint("Restore as the superuser that created the extension.")));
+	if (billing_core_restoring != restoring)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_RESTORE_STATE),
+						restoring ? errmsg("database is not being restored")
+								  : errmsg("database is being restored already"),
+						errhint("The order is CREATE EXTENSION, billing.pre_restore(), "
+								"pg_restore, billing.post_restore().")));
+}
+
+/* Write or take back the settings for this database, and for this session. */
 static void
 set_restoring(bool restoring)
 {
-	char *sql;
+	char *database = get_database_name(MyDatabaseId);
+	size_t i;
 
-	if (!superuser_arg(GetSessionUserId()))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("only a superuser may restore the billing data"),
-						errhint("Restore as the superuser that created the extension.")));
-	if (billing_core_restoring == restoring)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_RESTORE_STATE),
-						restoring ? errmsg("database is being restored already")
-								  : errmsg("database is not being restored"),
-						errhint("The order is CREATE EXTENSION, billing.pre_restore(), "
-								"pg_restore, billing.post_restore().")));
-	sql = psprintf(restoring ? "ALTER DATABASE %s SET billing_erp.restoring = on"
-							 : "ALTER DATABASE %s RESET billing_erp.restoring",
-				   quote_identifier(get_database_name(MyDatabaseId)));
-	SPI_connect();
-	billing_core_execute(sql);
-	SPI_finish();
-	SetConfigOption("billing_erp.restoring", restoring ? "on" : "off", PGC_SUSET, PGC_S_SESSION);
+	for (i = 0; i < lengthof(settings); i++)
+	{
+		const char *name = settings[i][0];
+
+		if (restoring)
+			billing_core_execute(psprintf("ALTER DATABASE %s SET %s = %s",
+										  quote_identifier(database), name, settings[i][1]));
+		else
+			billing_core_execute(
+				psprintf("ALTER DATABASE %s RESET %s", quote_identifier(database), name));
+		SetConfigOption(name, settings[i][restoring ? 1 : 2], PGC_SUSET, PGC_S_SESSION);
+	}
 }
 
 PG_FUNCTION_INFO_V1(billing_core_pre_restore);
@@ -46,14 +109,21 @@ PG_FUNCTION_INFO_V1(billing_core_post_restore);
 Datum
 billing_core_pre_restore(PG_FUNCTION_ARGS)
 {
+	check_state(false);
+	SPI_connect();
 	set_restoring(true);
+	SPI_finish();
 	PG_RETURN_VOID();
 }
 
-/* billing.post_restore() RETURNS void: guard the tables again */
+/* billing.post_restore() RETURNS void: guard the tables again; raises ZB011 where rows are missing */
 Datum
 billing_core_post_restore(PG_FUNCTION_ARGS)
 {
+	check_state(true);
+	SPI_connect();
+	check_foreign_keys();
 	set_restoring(false);
+	SPI_finish();
 	PG_RETURN_VOID();
 }

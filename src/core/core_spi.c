@@ -14,6 +14,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 /* Prepare a statement at its first use in this session. */
 static void
@@ -69,23 +70,20 @@ raise_translated(MemoryContext context)
 		error->sqlerrcode = billing_error_of(error->sqlerrcode);
 		if (error->hint == NULL)
 			error->hint =
-				error->constraint_name != NULL
-					? psprintf("See the rule \"%s\" of table \"%s\".", error->constraint_name,
-							   error->table_name != NULL ? error->table_name : "")
-					: pstrdup("Check the values given.");
+				error->constraint_name == NULL ? pstrdup("Check the values given.")
+				: error->table_name == NULL
+					? psprintf("See the rule \"%s\".", error->constraint_name)
+					: psprintf("See the rule \"%s\" of table \"%s\".", error->constraint_name,
+							   error->table_name);
 	}
 	FlushErrorState();
 	ReThrowError(error);
 }
 
-/*
- * Run a statement and return the number of rows it processed; the rows are in
- * SPI_tuptable.  A writing statement sees what earlier ones of the same
- * function wrote and what others have committed meanwhile.  Violated
- * constraints surface as errors of class ZB.
- */
-uint64
-billing_core_run(BillingStatement *statement, Datum *values, const char *nulls, bool read_only)
+/* Run a statement in a snapshot, or in the one that is due where that is InvalidSnapshot. */
+static uint64
+run_in_snapshot(BillingStatement *statement, Datum *values, const char *nulls, Snapshot snapshot,
+				bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile int result = 0;
@@ -93,7 +91,8 @@ billing_core_run(BillingStatement *statement, Datum *values, const char *nulls, 
 	prepare(statement);
 	PG_TRY();
 	{
-		result = SPI_execute_plan(statement->plan, values, nulls, read_only, 0);
+		result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot, InvalidSnapshot,
+									  read_only, true, 0);
 	}
 	PG_CATCH();
 	{
@@ -106,6 +105,28 @@ billing_core_run(BillingStatement *statement, Datum *values, const char *nulls, 
 				 errmsg("could not run an internal statement: %s", SPI_result_code_string(result)),
 				 errdetail("The statement is: %s", statement->sql)));
 	return SPI_processed;
+}
+
+/*
+ * Run a statement and return the number of rows it processed; the rows are in
+ * SPI_tuptable.  A writing statement sees what earlier ones of the same
+ * function wrote and what others have committed meanwhile.  Violated
+ * constraints surface as errors of class ZB.
+ */
+uint64
+billing_core_run(BillingStatement *statement, Datum *values, const char *nulls, bool read_only)
+{
+	return run_in_snapshot(statement, values, nulls, InvalidSnapshot, read_only);
+}
+
+/*
+ * The same, seeing what is committed by now even where the transaction keeps to
+ * one snapshot: for a check under a lock that is to hold whoever had it before.
+ */
+uint64
+billing_core_run_latest(BillingStatement *statement, Datum *values, const char *nulls)
+{
+	return run_in_snapshot(statement, values, nulls, GetLatestSnapshot(), false);
 }
 
 /*

@@ -109,18 +109,20 @@ COMMENT ON FUNCTION billing.period_index(date, text, integer, date) IS
 	'The number of the billing period that a day lies in';
 
 CREATE OR REPLACE FUNCTION billing.pre_restore() RETURNS void
+	SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_pre_restore';
 COMMENT ON FUNCTION billing.pre_restore() IS
 	'Call in a new database before pg_restore loads the rows of a dump; superusers only';
 
 CREATE OR REPLACE FUNCTION billing.post_restore() RETURNS void
+	SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_post_restore';
 COMMENT ON FUNCTION billing.post_restore() IS
 	'Call when pg_restore has loaded the rows of a dump, then run billing.verify(); superusers only';
 
 CREATE OR REPLACE FUNCTION billing.verify(entity text DEFAULT NULL)
 	RETURNS TABLE (invariant text, violations bigint, example text)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_verify';
 COMMENT ON FUNCTION billing.verify(text) IS
 	'Recomputes every invariant of an entity, or of all that the actor may see, and counts what is broken';

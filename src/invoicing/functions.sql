@@ -14,7 +14,10 @@ CREATE OR REPLACE FUNCTION billing_internal.invoice_id(entity text, invoice text
 COMMENT ON FUNCTION billing_internal.invoice_id(text, text) IS
 	'The id of an invoice by number or reference; raises ZB002 where it does not exist';
 
--- The first three are plain STABLE queries, so that the planner sees through them into the statements that use them.
+-- The first three are plain STABLE queries, so that the planner sees through them into the statements that use them. Each
+-- table that grows with the accounts is cut down to the accounts in question by itself, by an array and an index, before it
+-- is joined: then every join is a hash join of small sides, whatever the planner believes of tables that were never analyzed.
+-- What is MATERIALIZED holds function calls that would otherwise run again wherever their result is used.
 
 CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts bigint[], through date)
 	RETURNS TABLE (
@@ -23,7 +26,11 @@ CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts
 		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
-	WITH term AS (
+	WITH item AS MATERIALIZED (
+		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing, i.product_id, i.meter_id
+		FROM billing.contract_item i
+		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
+	), term AS MATERIALIZED (
 		-- the terms of each item as known now, cut to the contract's own
 		SELECT
 			i.account_id, i.item_id, v.version_id, i.charge, i.timing, i.product_id, i.meter_id,
@@ -32,31 +39,28 @@ BEGIN ATOMIC
 			least(v.valid_to, c.end_date) AS valid_to,
 			v.quantity, v.tariff, v.price_book_id,
 			greatest(through, w.billed_through) AS through_date
-		FROM billing.contract_item i
-		JOIN billing.contract c ON c.entity_id = i.entity_id AND c.contract_id = i.contract_id
-		JOIN billing.contract_item_version v ON v.entity_id = i.entity_id AND v.item_id = i.item_id AND v.superseded_at IS NULL
-		LEFT JOIN billing.account_watermark w ON w.entity_id = i.entity_id AND w.account_id = i.account_id
-		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
-	), period AS (
+		FROM item i
+		JOIN billing.contract c ON c.entity_id = entity AND c.account_id = ANY (accounts) AND c.contract_id = i.contract_id
+		JOIN billing.contract_item_version v ON v.entity_id = entity AND v.item_id = ANY (ARRAY(SELECT o.item_id FROM item o))
+			AND v.item_id = i.item_id AND v.superseded_at IS NULL
+		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = i.account_id
+	), period AS MATERIALIZED (
 		-- recurring charges and usage: every period that the terms touch, up to the one that the day lies in
-		SELECT t.*, p.period_start AS whole_start, p.period_end AS whole_end,
-			greatest(p.period_start, t.start_date) AS service_start,
-			least(p.period_end, t.end_date) AS service_end
+		SELECT t.*,
+			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n) AS whole_start,
+			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n + 1) AS whole_end
 		FROM term t
 		CROSS JOIN LATERAL generate_series(
 			billing.period_index(t.anchor, t.interval_unit, t.interval_count, t.valid_from),
 			billing.period_index(t.anchor, t.interval_unit, t.interval_count,
 				greatest(t.valid_from, least(t.valid_to - 1, t.through_date)))
 		) AS n
-		CROSS JOIN LATERAL (SELECT
-			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n) AS period_start,
-			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n + 1) AS period_end) AS p
 		WHERE t.charge <> 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
 	), stretch AS (
 		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.quantity, p.tariff, p.price_book_id,
-			CASE p.timing WHEN 'advance' THEN p.service_start ELSE p.service_end END AS charge_date,
-			greatest(p.service_start, p.valid_from) AS period_start,
-			least(p.service_end, p.valid_to) AS period_end,
+			CASE p.timing WHEN 'advance' THEN greatest(p.whole_start, p.start_date) ELSE least(p.whole_end, p.end_date) END AS charge_date,
+			greatest(p.whole_start, p.start_date, p.valid_from) AS period_start,
+			least(p.whole_end, p.end_date, p.valid_to) AS period_end,
 			p.whole_end - p.whole_start AS of_days,
 			p.through_date
 		FROM period p
@@ -65,7 +69,7 @@ BEGIN ATOMIC
 			t.valid_from, t.valid_from, t.valid_from + 1, 1, t.through_date
 		FROM term t
 		WHERE t.charge = 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
-	), measured AS (
+	), measured AS MATERIALIZED (
 		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.meter_id, s.charge_date, s.period_start, s.period_end,
 			CASE WHEN s.charge = 'recurring' THEN s.period_end - s.period_start ELSE s.of_days END AS days,
 			s.of_days,
@@ -85,21 +89,23 @@ BEGIN ATOMIC
 				AND e.usage_date >= s.period_start AND e.usage_date < s.period_end
 		) u ON s.charge = 'usage'
 		WHERE s.charge_date <= s.through_date
+	), rated AS MATERIALIZED (
+		SELECT m.*, CASE
+				WHEN m.events > 1 AND billing_internal.prices_events(m.tariff) THEN (
+					SELECT billing_internal.try_rate_events(m.tariff, e.quantity ORDER BY e.occurred_at, e.event_id)
+					FROM billing.usage_event e
+					WHERE e.entity_id = entity AND e.account_id = m.account_id AND e.meter_id = m.meter_id
+						AND e.usage_date >= m.period_start AND e.usage_date < m.period_end)
+				ELSE billing_internal.try_rate(m.tariff, m.quantity, m.events)
+			END AS amount
+		FROM measured m
 	)
-	SELECT m.account_id, m.item_id, m.version_id, m.charge, m.charge_date, m.period_start, m.period_end, m.days, m.of_days,
-		m.quantity, m.events, m.tariff,
-		billing.prorate(r.amount, m.days, m.of_days)
-	FROM measured m
-	CROSS JOIN LATERAL (SELECT CASE
-			WHEN m.events > 1 AND billing_internal.prices_events(m.tariff) THEN (
-				SELECT billing_internal.try_rate_events(m.tariff, e.quantity ORDER BY e.occurred_at, e.event_id)
-				FROM billing.usage_event e
-				WHERE e.entity_id = entity AND e.account_id = m.account_id AND e.meter_id = m.meter_id
-					AND e.usage_date >= m.period_start AND e.usage_date < m.period_end)
-			ELSE billing_internal.try_rate(m.tariff, m.quantity, m.events)
-		END AS amount) r
+	SELECT r.account_id, r.item_id, r.version_id, r.charge, r.charge_date, r.period_start, r.period_end, r.days, r.of_days,
+		r.quantity, r.events, r.tariff,
+		billing.prorate(r.amount, r.days, r.of_days)
+	FROM rated r
 	-- without usage there is nothing to bill, unless the price says so
-	WHERE m.events IS DISTINCT FROM 0 OR r.amount IS DISTINCT FROM 0;
+	WHERE r.events IS DISTINCT FROM 0 OR r.amount IS DISTINCT FROM 0;
 END;
 COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date) IS
 	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; the amount is null where there is no price or it cannot rate the quantity';
@@ -112,20 +118,27 @@ CREATE OR REPLACE FUNCTION billing_internal.billed(entity integer, accounts bigi
 		tax_code_id bigint, tax_category text, tax_rate numeric)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
+	WITH item AS MATERIALIZED (
+		SELECT i.account_id, i.item_id
+		FROM billing.contract_item i
+		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
+	)
 	SELECT i.account_id, l.item_id, l.period_start, l.period_end, l.charge_seq, l.charge_date,
 		l.invoice_id, l.line_no, l.version_id, l.quantity, l.events, l.tariff,
 		l.days, l.of_days, l.exact_amount, l.amount, l.description,
 		l.tax_code_id, l.tax_category, l.tax_rate
-	FROM billing.contract_item i
-	JOIN billing.invoice_line l ON l.entity_id = i.entity_id AND l.item_id = i.item_id
-	LEFT JOIN billing.account_watermark w ON w.entity_id = i.entity_id AND w.account_id = i.account_id
-	WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
-		AND l.kind = 'charge' AND NOT l.discarded
+	FROM item i
+	JOIN billing.invoice_line l ON l.entity_id = entity AND l.item_id = ANY (ARRAY(SELECT o.item_id FROM item o))
+		AND l.item_id = i.item_id
+	LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = i.account_id
+	WHERE l.kind = 'charge' AND NOT l.discarded
 		AND l.charge_date <= greatest(through, w.billed_through)
+		-- OFFSET keeps it a look-up by index for each line: the credits of all other accounts are not read
 		AND NOT EXISTS (
 			SELECT FROM billing.invoice_line r
-			WHERE r.entity_id = l.entity_id AND r.reverses_invoice_id = l.invoice_id AND r.reverses_line_no = l.line_no
-				AND r.kind = 'credit' AND NOT r.discarded);
+			WHERE r.entity_id = entity AND r.reverses_invoice_id = l.invoice_id AND r.reverses_line_no = l.line_no
+				AND r.kind = 'credit' AND NOT r.discarded
+			OFFSET 0);
 END;
 COMMENT ON FUNCTION billing_internal.billed(integer, bigint[], date) IS
 	'The charges of accounts that stand: billed, not credited, not discarded';
@@ -135,16 +148,24 @@ CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts 
 		account_id bigint, currency text, kind text, billing_date date, item_id bigint, version_id bigint, charge text,
 		charge_seq integer, charge_date date, period_start date, period_end date, days integer, of_days integer,
 		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric, amount numeric, description text,
-		tax_code_id bigint, tax_category text, tax_rate numeric,
-		reverses_invoice_id bigint, reverses_line_no integer)
+		tax_code_id bigint, tax_category text, tax_rate numeric, exemption_reason text,
+		reverses_invoice_id bigint, reverses_line_no integer, minor_unit integer, rounding_mode text)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
-	WITH entitled AS (
-		SELECT d.*, billing.round_amount(d.exact_amount, y.minor_unit, e.rounding_mode) AS amount
-		FROM billing_internal.entitlement(entity, accounts, through) d
-		JOIN billing.legal_entity e ON e.entity_id = entity
-		JOIN billing.billing_account a ON a.entity_id = entity AND a.account_id = d.account_id
+	WITH party AS MATERIALIZED (
+		SELECT a.account_id, a.currency, a.tax_code_id, y.minor_unit::integer AS minor_unit, e.rounding_mode,
+			greatest(through, w.billed_through) AS through_date
+		FROM billing.billing_account a
 		JOIN billing.currency y ON y.currency = a.currency
+		JOIN billing.legal_entity e ON e.entity_id = a.entity_id
+		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = a.account_id
+		WHERE a.entity_id = entity AND a.account_id = ANY (accounts)
+	), due AS MATERIALIZED (
+		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount
+		FROM billing_internal.entitlement(entity, accounts, through) d
+		JOIN party p ON p.account_id = d.account_id
+	), stands AS MATERIALIZED (
+		SELECT * FROM billing_internal.billed(entity, accounts, through)
 	), compared AS MATERIALIZED (
 		SELECT
 			coalesce(n.account_id, b.account_id) AS account_id,
@@ -159,8 +180,8 @@ BEGIN ATOMIC
 			b.events AS billed_events, b.tariff AS billed_tariff, b.days AS billed_days, b.of_days AS billed_of_days,
 			b.exact_amount AS billed_exact_amount, b.amount AS billed_amount, b.description AS billed_description,
 			b.tax_code_id AS billed_tax_code_id, b.tax_category AS billed_tax_category, b.tax_rate AS billed_tax_rate
-		FROM entitled n
-		FULL JOIN billing_internal.billed(entity, accounts, through) b
+		FROM due n
+		FULL JOIN stands b
 			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end
 		WHERE n.item_id IS NULL OR b.item_id IS NULL
 			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
@@ -186,21 +207,24 @@ BEGIN ATOMIC
 		FROM compared c
 		-- what cannot be rated now leaves what was billed as it is
 		WHERE c.is_billed AND (c.amount IS NOT NULL OR NOT c.is_entitled)
-	), dated AS (
-		SELECT h.*, a.currency,
-			CASE
-				WHEN h.kind = 'charge' AND h.charge_seq = 1
-					AND NOT EXISTS (SELECT FROM compared o WHERE o.is_billed AND o.item_id = h.item_id)
-				THEN h.charge_date
-				ELSE greatest(through, w.billed_through)
-			END AS billing_date,
-			coalesce(a.tax_code_id, p.tax_code_id) AS found_tax_code_id,
+	), corrected AS MATERIALIZED (
+		SELECT DISTINCT c.item_id FROM compared c WHERE c.is_billed
+	), dated AS MATERIALIZED (
+		SELECT h.*, a.currency, a.minor_unit, a.rounding_mode,
+			CASE WHEN h.kind = 'charge' AND h.charge_seq = 1 AND o.item_id IS NULL THEN h.charge_date ELSE a.through_date END
+				AS billing_date,
+			CASE h.kind WHEN 'credit' THEN h.tax_code_id ELSE coalesce(a.tax_code_id, p.tax_code_id) END AS found_tax_code_id,
 			p.name AS product_name
 		FROM change h
-		JOIN billing.contract_item i ON i.entity_id = entity AND i.item_id = h.item_id
+		JOIN billing.contract_item i ON i.entity_id = entity AND i.account_id = ANY (accounts) AND i.item_id = h.item_id
 		JOIN billing.product p ON p.entity_id = entity AND p.product_id = i.product_id
-		JOIN billing.billing_account a ON a.entity_id = entity AND a.account_id = h.account_id
-		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = h.account_id
+		JOIN party a ON a.account_id = h.account_id
+		LEFT JOIN corrected o ON o.item_id = h.item_id
+	), taxed AS (
+		SELECT x.tax_code_id, x.category, r.rate, r.valid_from, r.valid_to
+		FROM billing.tax_code x
+		JOIN billing.tax_rate r ON r.entity_id = x.entity_id AND r.tax_code_id = x.tax_code_id
+		WHERE x.entity_id = entity
 	)
 	SELECT d.account_id, d.currency, d.kind, d.billing_date, d.item_id, d.version_id, d.charge,
 		d.charge_seq, d.charge_date, d.period_start, d.period_end, d.days, d.of_days,
@@ -211,18 +235,16 @@ BEGIN ATOMIC
 				WHEN 'one_time' THEN format(', %s', d.period_start)
 				ELSE format(', %s to %s', d.period_start, d.period_end - 1) END
 		END,
-		CASE d.kind WHEN 'credit' THEN d.tax_code_id ELSE d.found_tax_code_id END,
+		d.found_tax_code_id,
 		CASE d.kind WHEN 'credit' THEN d.tax_category ELSE t.category END,
 		CASE d.kind WHEN 'credit' THEN d.tax_rate ELSE t.rate END,
-		d.reverses_invoice_id, d.reverses_line_no
+		x.exemption_reason,
+		d.reverses_invoice_id, d.reverses_line_no, d.minor_unit, d.rounding_mode
 	FROM dated d
-	LEFT JOIN LATERAL (
-		SELECT x.category, r.rate
-		FROM billing.tax_code x
-		JOIN billing.tax_rate r ON r.entity_id = x.entity_id AND r.tax_code_id = x.tax_code_id
-		WHERE x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id
-			AND r.valid_from <= d.charge_date AND (r.valid_to IS NULL OR d.charge_date < r.valid_to)
-	) t ON d.kind = 'charge';
+	LEFT JOIN taxed t ON d.kind = 'charge' AND t.tax_code_id = d.found_tax_code_id
+		-- the rate of the day on which the charge falls due, also where it is a correction billed later
+		AND t.valid_from <= d.charge_date AND (t.valid_to IS NULL OR d.charge_date < t.valid_to)
+	LEFT JOIN billing.tax_code x ON x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id;
 END;
 COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date) IS
 	'Entitled − billed, as the lines that settle it: a charge for what was not billed, and, where what was billed is no longer right, its credit and a new charge';
@@ -288,7 +310,7 @@ COMMENT ON FUNCTION billing_internal.open_run(text, date) IS
 GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date) TO billing_user;
 
 CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, after_account bigint, most integer) RETURNS bigint
-	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_slice';
 COMMENT ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) IS
 	'Step of billing.run_billing(): bills the next accounts and returns the last of them, 0 at the end';
@@ -303,7 +325,7 @@ GRANT EXECUTE ON FUNCTION billing_internal.close_run(text, bigint) TO billing_us
 
 CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text DEFAULT NULL)
 	RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
 	LANGUAGE C ROWS 1 AS 'MODULE_PATHNAME', 'billing_invoicing_validate';
 COMMENT ON FUNCTION billing.validate_invoices(text, text) IS
 	'Checks the drafts of an entity, or one: what lacks something goes on hold with exceptions, what is within the entity''s limit is approved, the rest waits for an approver; needs the duty biller';
@@ -333,13 +355,13 @@ COMMENT ON FUNCTION billing.discard_invoice(text, text, text) IS
 	'Drops a document that was not issued: the next billing run bills anew what it billed; needs the duty biller';
 
 CREATE OR REPLACE FUNCTION billing.issue_invoice(entity text, invoice text) RETURNS text
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_issue_one';
 COMMENT ON FUNCTION billing.issue_invoice(text, text) IS
 	'Issues an approved document and returns its legal number; needs the duty biller';
 
 CREATE OR REPLACE FUNCTION billing.issue_invoices(entity text, through_date date DEFAULT NULL) RETURNS bigint
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_issue_all';
 COMMENT ON FUNCTION billing.issue_invoices(text, date) IS
 	'Issues all approved documents of an entity, or those billed on or before a day, and returns how many; needs the duty biller';

@@ -47,16 +47,19 @@ static BillingStatement validate = {
 	" SELECT d.document_id, d.kind, d.version, d.amount, d.currency, i.billing_date, i.account_id,"
 	"  a.code AS account, a.purchase_order_required, a.purchase_order, c.address, c.country, c.tax_id"
 	" FROM billing.document d"
-	" JOIN billing.invoice i ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id"
-	" JOIN billing.billing_account a ON a.entity_id = d.entity_id AND a.account_id = i.account_id"
-	" JOIN billing.customer c ON c.entity_id = d.entity_id AND c.customer_id = a.customer_id"
+	" JOIN billing.invoice i ON i.entity_id = $1 AND i.invoice_id = ANY ($2) AND i.invoice_id = d.document_id"
+	" CROSS JOIN LATERAL (SELECT * FROM billing.billing_account a"
+	"  WHERE a.entity_id = $1 AND a.account_id = i.account_id OFFSET 0) a"
+	" CROSS JOIN LATERAL (SELECT * FROM billing.customer c"
+	"  WHERE c.entity_id = $1 AND c.customer_id = a.customer_id OFFSET 0) c"
 	" WHERE d.entity_id = $1 AND d.document_id = ANY ($2) AND d.state = 'draft'"
 	"), finding AS MATERIALIZED ("
 	" SELECT d.document_id, 'missing_tax_code' AS kind,"
 	"  format('%s of %s lines have no tax code with a rate on %s',"
 	"   count(*) FILTER (WHERE l.tax_category IS NULL), count(*),"
 	"   min(l.charge_date) FILTER (WHERE l.tax_category IS NULL)) AS detail"
-	" FROM draft d JOIN billing.invoice_line l ON l.entity_id = $1 AND l.invoice_id = d.document_id"
+	" FROM draft d JOIN billing.invoice_line l ON l.entity_id = $1 AND l.invoice_id = ANY ($2)"
+	"  AND l.invoice_id = d.document_id"
 	" GROUP BY d.document_id HAVING count(*) FILTER (WHERE l.tax_category IS NULL) > 0"
 	" UNION ALL"
 	" SELECT d.document_id, 'missing_customer_data', 'the customer has no '"
@@ -127,12 +130,13 @@ static BillingStatement raise_rejected = {
 };
 
 /*
- * $1 entity, $2 document: the lock that billing runs take on an account, so that
- * none credits a line while it is being discarded
+ * $1 entity, $2 document: the lock that billing runs take on an account, taken as
+ * they take it, so that none credits a line that is being or was discarded
  */
 static BillingStatement lock_account = {
-	"SELECT FROM billing.account_watermark w JOIN billing.invoice i USING (entity_id, account_id)"
-	" WHERE i.entity_id = $1 AND i.invoice_id = $2 FOR UPDATE OF w",
+	"UPDATE billing.account_watermark w SET billed_through = w.billed_through FROM billing.invoice i"
+	" WHERE i.entity_id = $1 AND i.invoice_id = $2"
+	" AND w.entity_id = i.entity_id AND w.account_id = i.account_id",
 	2,
 	{ INT4OID, INT8OID },
 	NULL

@@ -174,13 +174,14 @@ billing_invoicing_run_slice(PG_FUNCTION_ARGS)
 {
 	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
 	int64 run_id = PG_GETARG_INT64(1);
+	int32 most = billing_core_arg_int(fcinfo, 3, "number of accounts", 1, PG_INT32_MAX);
 	BillingSlice slice;
 	Datum values[6];
 
 	billing_core_require_duty(entity_id, "biller");
 	SPI_connect();
 	billing_invoicing_bill_slice(entity_id, run_id, through_date_of(entity_id, run_id),
-								 PG_GETARG_INT64(2), PG_GETARG_INT32(3), &slice);
+								 PG_GETARG_INT64(2), most, &slice);
 	if (slice.accounts > 0)
 	{
 		values[0] = Int32GetDatum(entity_id);

@@ -168,6 +168,8 @@ COMMENT ON FUNCTION billing_internal.verify_rating(integer) IS
 	'Checks of the prices';
 
 -- Casts and comparisons run as whoever uses them.
+GRANT EXECUTE ON FUNCTION billing_internal.tariff_in(cstring) TO billing_user;
+GRANT EXECUTE ON FUNCTION billing_internal.tariff_out(billing.tariff) TO billing_user;
 GRANT EXECUTE ON FUNCTION billing_internal.tariff_from_jsonb(jsonb) TO billing_user;
 GRANT EXECUTE ON FUNCTION billing_internal.tariff_to_jsonb(billing.tariff) TO billing_user;
 GRANT EXECUTE ON FUNCTION billing_internal.tariff_eq(billing.tariff, billing.tariff) TO billing_user;

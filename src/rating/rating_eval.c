@@ -26,16 +26,19 @@ typedef struct FastUsage
 	int64 events;
 } FastUsage;
 
-/* Find the first tier whose bound is not below the quantity; both at one scale. */
+/*
+ * Find the first tier whose bound is not below the quantity, which is finer than
+ * the bounds by factor.  Multiplying in 128 bits is faster than dividing in 64.
+ */
 static inline int
-find_tier(const BillingTariff *tariff, int64 quantity)
+find_tier(const BillingTariff *tariff, int64 quantity, int64 factor)
 {
 	int low = 0;
 	int high = tariff->ntiers - 1;
 
 	if (high < LINEAR_SEARCH_TIERS)
 	{
-		while (low < high && tariff->tiers[low].up_to < quantity)
+		while (low < high && (int128) tariff->tiers[low].up_to * factor < quantity)
 			low++;
 		return low;
 	}
@@ -43,12 +46,24 @@ find_tier(const BillingTariff *tariff, int64 quantity)
 	{
 		int middle = (low + high) / 2;
 
-		if (tariff->tiers[middle].up_to < quantity)
+		if ((int128) tariff->tiers[middle].up_to * factor < quantity)
 			low = middle + 1;
 		else
 			high = middle;
 	}
 	return low;
+}
+
+/* Multiply by 10^digits; most amounts fit 64 bits, and then the product fits 128. */
+static inline bool
+raise_amount(int128 *amount, int digits)
+{
+	int64 small = (int64) *amount;
+
+	if (small != *amount)
+		return billing_core_decimal_raise(amount, digits);
+	*amount = (int128) small * billing_core_decimal_power[digits];
+	return true;
 }
 
 /* Rate a quantity of zero. */
@@ -68,41 +83,36 @@ static inline bool
 rate_tiers(const BillingTariff *tariff, const FastUsage *usage, BillingDecimal *amount)
 {
 	int64 part = usage->value;
-	int64 lookup = part;
+	int64 factor = 1;
 	int finer = usage->scale - tariff->quantity_scale;
 	int index;
 	const BillingTier *tier;
 	int128 base;
 
-	/* look up at the tariff's scale; a finer quantity is rounded up for it */
+	/* bring the quantity to the tariff's scale, or remember how much finer it is */
 	if (finer < 0)
 	{
-		int64 factor = billing_core_decimal_power[-finer];
+		int64 coarser = billing_core_decimal_power[-finer];
 
-		if (part > PG_INT64_MAX / factor || part < -(PG_INT64_MAX / factor))
+		if (part > PG_INT64_MAX / coarser || part < -(PG_INT64_MAX / coarser))
 			return false;
-		part *= factor;
-		lookup = part;
+		part *= coarser;
 		finer = 0;
 	}
-	else if (finer > 0)
-	{
-		int64 factor = billing_core_decimal_power[finer];
+	else
+		factor = billing_core_decimal_power[finer];
 
-		lookup = part / factor + (part > 0 && part % factor != 0);
-	}
-
-	index = find_tier(tariff, lookup);
+	index = find_tier(tariff, part, factor);
 	tier = &tariff->tiers[index];
 	/* the bound before is below the quantity, so raising it cannot overflow */
 	if ((tariff->flags & BILLING_TARIFF_CUMULATIVE) != 0 && index > 0)
-		part -= tariff->tiers[index - 1].up_to * billing_core_decimal_power[finer];
+		part -= tariff->tiers[index - 1].up_to * factor;
 
 	base = tier->base;
 	if (tier->block == 0)
 	{
 		amount->scale = tariff->price_scale + tariff->quantity_scale + finer;
-		if (finer > 0 && !billing_core_decimal_raise(&base, finer))
+		if (finer > 0 && !raise_amount(&base, finer))
 			return false;
 		amount->value = base + (int128) part * tier->unit;
 	}
@@ -112,13 +122,13 @@ rate_tiers(const BillingTariff *tariff, const FastUsage *usage, BillingDecimal *
 
 		if (finer > 0)
 		{
-			if (block > PG_INT64_MAX / billing_core_decimal_power[finer])
+			if (block > PG_INT64_MAX / factor)
 				return false;
-			block *= billing_core_decimal_power[finer];
+			block *= factor;
 		}
 		amount->scale = tariff->price_scale + tariff->quantity_scale;
 		amount->value = (int128) (part / block + (part % block != 0)) * tier->unit;
-		if (!billing_core_decimal_raise(&amount->value, tariff->quantity_scale))
+		if (!raise_amount(&amount->value, tariff->quantity_scale))
 			return false;
 		amount->value += base;
 	}
@@ -204,19 +214,17 @@ rate_model(const BillingTariff *tariff, const FastUsage *usage, BillingDecimal *
 	return (tariff->terms & per_event) == 0 || charge_events(tariff, usage, amount);
 }
 
-/* Rate in integers; false where that does not fit or is not allowed. */
-static inline bool
-rate_fast(const BillingTariff *tariff, const BillingTariff *cell, FastUsage usage,
-		  BillingDecimal *amount)
+/* Rate with free units and limits; false where that does not fit or is not allowed. */
+static pg_noinline bool
+rate_with_terms(const BillingTariff *tariff, const BillingTariff *cell, FastUsage usage,
+				BillingDecimal *amount)
 {
 	const BillingTerm *free_amount;
 
-	if (likely(tariff->terms == 0 && cell == NULL))
-		return rate_model(tariff, &usage, amount);
-
 	if (!charge_free_units(tariff, &usage))
 		return false;
-	if (cell == NULL ? !rate_model(tariff, &usage, amount) : !rate_fast(cell, NULL, usage, amount))
+	if (cell == NULL ? !rate_model(tariff, &usage, amount)
+					 : !rate_with_terms(cell, NULL, usage, amount))
 		return false;
 	free_amount = billing_rating_term(tariff, BILLING_TERM_FREE_AMOUNT);
 	if (free_amount != NULL && amount->value > 0)
@@ -246,7 +254,9 @@ billing_rating_rate(const BillingTariff *tariff, const BillingTariff *cell,
 	if (likely(billing_core_decimal_decode(usage->quantity, &fast.value, &fast.scale)))
 	{
 		fast.events = usage->events_given ? usage->events : (fast.value != 0);
-		if (likely(fast.events >= 0) && rate_fast(tariff, cell, fast, &amount))
+		if (likely(fast.events >= 0) &&
+			(tariff->terms == 0 && cell == NULL ? rate_model(tariff, &fast, &amount)
+												: rate_with_terms(tariff, cell, fast, &amount)))
 			return billing_core_decimal_encode(amount.value, amount.scale);
 	}
 	return NumericGetDatum(billing_rating_rate_exact(tariff, cell, usage, NULL, NULL));

@@ -9,9 +9,18 @@
 #include "pg_compat.h"
 
 #include "core/core.h"
+#include "core/decimal.h"
 #include "rating/rating.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
+
+/*
+ * What an invoice may hold: a quantity as billing.quantity, and of an amount so
+ * much that a million of them, taxed, are still a billing.amount.
+ */
+#define QUANTITY_BOUND "1e36"
+#define AMOUNT_BOUND "1e20"
 
 /* Whether an error speaks of the price or the quantity, not of the server. */
 static bool
@@ -20,6 +29,22 @@ is_rating_error(int sqlstate)
 	return sqlstate == ERRCODE_BILLING_NOT_RATEABLE || sqlstate == ERRCODE_BILLING_OUT_OF_RANGE ||
 		   sqlstate == ERRCODE_BILLING_INVALID_ARGUMENT ||
 		   sqlstate == ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+}
+
+/* Whether a number is below a bound in size. */
+static bool
+is_below(Datum number, const char *bound)
+{
+	int64 mantissa;
+	int scale;
+	Datum limit;
+
+	if (billing_core_decimal_decode(number, &mantissa, &scale))
+		return true;
+	limit = DirectFunctionCall3(numeric_in, CStringGetDatum(bound), ObjectIdGetDatum(InvalidOid),
+								Int32GetDatum(-1));
+	return DatumGetBool(
+		DirectFunctionCall2(numeric_lt, DirectFunctionCall1(numeric_abs, number), limit));
 }
 
 /* A rating function called so that its errors come back as a text. */
@@ -43,12 +68,29 @@ call_rating(PGFunction function, FunctionCallInfo fcinfo, Datum *result, char **
 		if (!is_rating_error(data->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
-		*error = data->detail != NULL ? psprintf("%s: %s", data->message, data->detail)
-									  : data->message;
+		*error =
+			data->detail != NULL ? psprintf("%s: %s", data->message, data->detail) : data->message;
 		rated = false;
 	}
 	PG_END_TRY();
 	return rated;
+}
+
+/* Rate a quantity; false where it cannot be rated, or not as a line of an invoice. */
+static bool
+rate_line(FunctionCallInfo fcinfo, Datum *result, char **error)
+{
+	if (!call_rating(billing_rating_rate_tariff, fcinfo, result, error))
+		return false;
+	if (fcinfo->isnull)
+		return true;
+	if (!is_below(fcinfo->args[1].value, QUANTITY_BOUND))
+		*error = "quantity is out of range: a line of an invoice holds less than 10^36";
+	else if (!is_below(*result, AMOUNT_BOUND))
+		*error = "amount is out of range: a line of an invoice holds less than 10^20";
+	else
+		return true;
+	return false;
 }
 
 /* The state of try_rate_events(): that of rate_events(), until an event cannot be rated. */
@@ -72,7 +114,7 @@ billing_rating_try_rate(PG_FUNCTION_ARGS)
 	Datum result = (Datum) 0;
 	char *error;
 
-	if (!call_rating(billing_rating_rate_tariff, fcinfo, &result, &error))
+	if (!rate_line(fcinfo, &result, &error))
 		PG_RETURN_NULL();
 	return result;
 }
@@ -84,7 +126,7 @@ billing_rating_error(PG_FUNCTION_ARGS)
 	Datum result = (Datum) 0;
 	char *error;
 
-	if (call_rating(billing_rating_rate_tariff, fcinfo, &result, &error))
+	if (rate_line(fcinfo, &result, &error))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(error));
 }
@@ -94,8 +136,7 @@ Datum
 billing_rating_prices_events(PG_FUNCTION_ARGS)
 {
 	BillingTariffBuffer buffer;
-	const BillingTariff *tariff =
-		billing_rating_fetch(fcinfo->flinfo, PG_GETARG_DATUM(0), &buffer);
+	const BillingTariff *tariff = billing_rating_fetch(fcinfo->flinfo, PG_GETARG_DATUM(0), &buffer);
 
 	PG_RETURN_BOOL(
 		(tariff->terms & ((1 << BILLING_TERM_EVENT_MIN) | (1 << BILLING_TERM_EVENT_MAX))) != 0);
@@ -144,7 +185,8 @@ billing_rating_try_events_final(PG_FUNCTION_ARGS)
 	InitFunctionCallInfoData(*final, fcinfo->flinfo, 1, fcinfo->fncollation, fcinfo->context, NULL);
 	final->args[0].value = state->events;
 	final->args[0].isnull = false;
-	if (!call_rating(billing_rating_rate_events_final, final, &result, &error) || final->isnull)
+	if (!call_rating(billing_rating_rate_events_final, final, &result, &error) || final->isnull ||
+		!is_below(result, AMOUNT_BOUND))
 		PG_RETURN_NULL();
 	return result;
 }

@@ -46,7 +46,7 @@ static BillingStatement move = {
 	" UPDATE billing.document d SET state = t.to_state, version = d.version + 1, state_since = now()"
 	" FROM billing.transition t, billing.document o"
 	" WHERE d.entity_id = $1 AND d.document_id = ANY ($2)"
-	" AND o.entity_id = d.entity_id AND o.document_id = d.document_id"
+	" AND o.entity_id = $1 AND o.document_id = ANY ($2) AND o.document_id = d.document_id"
 	" AND t.kind = d.kind AND t.from_state = d.state AND t.action = $3"
 	" RETURNING d.entity_id, d.document_id, d.kind, d.version, t.from_state, t.to_state,"
 	" now() - o.state_since AS time_in_state),"

@@ -1,6 +1,7 @@
 -- rate() over 1 M quantities and 50 prices of four graduated tiers, on one core, beside the same work as set-based SQL
 -- with LATERAL over a table of tiers, as PL/pgSQL over arrays with the amounts of the tiers below worked out beforehand,
--- and beside the bare scan. Every measurement is the best of three; all must give the same sum.
+-- and beside the bare scan. All are run in turn, five times, and the best of each counts, in seconds of processor time, so
+-- that what else the machine does matters little; all must give the same sum.
 -- Runs alone too: psql -f test/bench/rate.sql
 
 SET max_parallel_workers_per_gather = 0;
@@ -33,7 +34,7 @@ SELECT
     coalesce((t ->> 'flat')::numeric, 0) AS flat
 FROM price, jsonb_array_elements(tariff::jsonb -> 'tiers') WITH ORDINALITY e (t, n)
 WINDOW w AS (PARTITION BY price_id ORDER BY n);
-ALTER TABLE tier ADD PRIMARY KEY (price_id, lower);
+ALTER TABLE tier ADD PRIMARY KEY (price_id, tier);
 
 CREATE TEMP TABLE price_array AS
 SELECT
@@ -70,45 +71,55 @@ FROM generate_series(1, 1000000) i;
 
 ANALYZE price, tier, price_array, usage;
 
--- Best of three runs of a query with one result
-CREATE TEMP TABLE measured (what text PRIMARY KEY, seconds numeric, result numeric);
-CREATE PROCEDURE pg_temp.measure(what text, query text)
-LANGUAGE plpgsql AS $$
+-- The processor time of this session, where Linux tells it, else the clock
+CREATE FUNCTION pg_temp.seconds() RETURNS numeric LANGUAGE plpgsql AS $$
 DECLARE
-    t timestamptz;
-    seconds numeric;
-    best numeric;
-    result numeric;
+    field text[];
 BEGIN
-    FOR i IN 1..3 LOOP
-        t := clock_timestamp();
-        EXECUTE query INTO result;
-        seconds := extract(epoch FROM clock_timestamp() - t);
-        best := least(best, seconds);
-    END LOOP;
-    INSERT INTO measured VALUES (what, best, result);
+    field := string_to_array(regexp_replace(pg_read_file('/proc/self/stat'), '^.*\) ', ''), ' ');
+    RETURN (field[12]::numeric + field[13]::numeric) / 100;
+EXCEPTION WHEN OTHERS THEN
+    RETURN extract(epoch FROM clock_timestamp());
 END $$;
 
-CALL pg_temp.measure('bare scan', 'SELECT sum(quantity) FROM usage');
-CALL pg_temp.measure('scan and join', 'SELECT sum(quantity) FROM usage JOIN price USING (price_id)');
-CALL pg_temp.measure('rate()', 'SELECT sum(billing.rate(tariff, quantity)) FROM usage JOIN price USING (price_id)');
--- by the index, which is its best plan here
-SET enable_seqscan = off;
-SET enable_bitmapscan = off;
-CALL pg_temp.measure('SQL with LATERAL', '
-    SELECT sum(r.amount)
-    FROM usage u, LATERAL (
-        SELECT sum((least(u.quantity, t.up_to) - t.lower) * t.unit + t.flat) AS amount
-        FROM tier t
-        WHERE t.price_id = u.price_id AND u.quantity > t.lower
-    ) r');
-RESET enable_seqscan;
-RESET enable_bitmapscan;
-CALL pg_temp.measure('PL/pgSQL over arrays', '
-    SELECT sum(pg_temp.rate_arrays(quantity, up_to, lower, unit, base))
-    FROM usage JOIN price_array USING (price_id)');
-CALL pg_temp.measure('rate_exact()',
-    'SELECT sum(billing_internal.rate_exact(tariff, quantity, NULL)) FROM usage JOIN price USING (price_id)');
+CREATE TEMP TABLE measured (id serial, what text, query text, by_index boolean DEFAULT false, seconds numeric, result numeric);
+INSERT INTO measured (what, query) VALUES
+    ('bare scan', 'SELECT sum(quantity) FROM usage'),
+    ('scan and join', 'SELECT sum(quantity) FROM usage JOIN price USING (price_id)'),
+    ('rate()', 'SELECT sum(billing.rate(tariff, quantity)) FROM usage JOIN price USING (price_id)'),
+    ('PL/pgSQL over arrays', '
+        SELECT sum(pg_temp.rate_arrays(quantity, up_to, lower, unit, base))
+        FROM usage JOIN price_array USING (price_id)'),
+    ('rate_exact()',
+        'SELECT sum(billing_internal.rate_exact(tariff, quantity, NULL)) FROM usage JOIN price USING (price_id)');
+-- By the index is the best plan of the baseline here
+INSERT INTO measured (what, by_index, query) VALUES
+    ('SQL with LATERAL', true, '
+        SELECT sum(r.amount)
+        FROM usage u, LATERAL (
+            SELECT sum((least(u.quantity, t.up_to) - t.lower) * t.unit + t.flat) AS amount
+            FROM tier t
+            WHERE t.price_id = u.price_id AND u.quantity > t.lower
+        ) r');
+
+DO $$
+DECLARE
+    m record;
+    started numeric;
+    taken numeric;
+    total numeric;
+BEGIN
+    FOR round IN 1..5 LOOP
+        FOR m IN SELECT id, query, by_index FROM measured ORDER BY id LOOP
+            PERFORM set_config('enable_seqscan', (NOT m.by_index)::text, true);
+            PERFORM set_config('enable_bitmapscan', (NOT m.by_index)::text, true);
+            started := pg_temp.seconds();
+            EXECUTE m.query INTO total;
+            taken := pg_temp.seconds() - started;
+            UPDATE measured SET seconds = least(seconds, taken), result = total WHERE id = m.id;
+        END LOOP;
+    END LOOP;
+END $$;
 
 SELECT what, round(seconds, 3) AS seconds, round(1000000 / seconds) AS "rows/s",
     round(seconds / (SELECT seconds FROM measured WHERE what = 'rate()'), 2) AS "times rate()"

@@ -35,7 +35,7 @@ SELECT is(pg_temp.told('ada', $$SELECT set_config('billing.actor', 'bob', true)$
 SELECT is(pg_temp.told('ada', $$SELECT billing.current_actor() FROM set_config('billing.actor', 'bob', true)$$), 'ada', 'it forges nobody');
 SELECT is(pg_temp.try('ada', $$SELECT set_config('billing_erp.actor', 'bob', true)$$), '42602', 'nor can one be made up among those of the extension');
 SELECT matches(pg_temp.told('ada', $$SELECT set_config('billing_erp.restoring', 'on', true)$$), '^42501', 'restoring is a setting of superusers');
-SELECT matches(pg_temp.told('ada', $$SELECT billing.pre_restore()$$), '^42501', 'and pre_restore() theirs');
+SELECT matches(pg_temp.told('ada', $$SELECT billing.pre_restore()$$), '^ZB003', 'and pre_restore() theirs');
 
 -- A duty is held in an entity
 SELECT is(pg_temp.told('ada', $$SELECT billing.has_duty('acme', 'biller')$$), 'true', 'what was granted is held');

@@ -3,7 +3,7 @@
 -- right to succeed, and then the books balance, or is refused with an error of class ZB that has a hint.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT plan(73);
+SELECT no_plan();
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Two entities of which everything called "theirs" is in the other one only
@@ -33,7 +33,7 @@ SELECT pg_temp.must('oth', $$CALL billing.run_billing('other', '2026-02-01')$$),
 -- In acme five accounts, each with an invoice in another state, and k, which waits to be billed
 SELECT pg_temp.open_shop('ada', 'acme', 'k');
 SELECT pg_temp.must('ada', $$SELECT billing.add_item('acme', 'k', 'calls', 'k', 'usage', tariff => '{"model": "per_unit", "unit": "0.01"}', meter => 'k'),
-	billing.add_tax_code('acme', 'bare', 'S', 'Without a rate'), billing.add_product('acme', 'bare', 'Without a price')$$);
+	billing.add_tax_code('acme', 'bare', 'S', 'Without a rate'), billing.add_meter('acme', 'k2', 'Calls')$$);
 SELECT pg_temp.must('ada', format($$SELECT billing.add_account('acme', %1$L, 'k', 'EUR', purchase_order_required => %2$L),
 	billing.create_contract('acme', %1$L, %1$L, '2026-01-01'), billing.add_item('acme', %1$L, 'seat', 'k', 'one_time', 1, '{"model": "per_unit", "unit": 5}')$$,
 	s, s = 'held'))
@@ -49,73 +49,425 @@ SELECT pg_temp.must('ada', $$SELECT * FROM billing.ingest_usage('acme', '[1]')$$
 INSERT INTO place
 SELECT CASE e.code WHEN 'acme' THEN 'exception' ELSE 'their_exception' END, exception_id
 FROM billing.exception x JOIN billing.legal_entity e USING (entity_id) WHERE x.kind = 'usage_malformed';
-INSERT INTO place VALUES ('role', pg_temp.role_of('who')), ('owner', 'billing_owner');
-INSERT INTO billing.billing_run (entity_id, through_date, started_by)
-SELECT entity_id, '2026-02-01', person_id FROM billing.legal_entity e, billing.person p WHERE e.code = 'acme' AND p.code = 'ada';
-INSERT INTO place SELECT 'run', max(run_id) FROM billing.billing_run;
+INSERT INTO place VALUES ('role', pg_temp.role_of('who'));
+INSERT INTO place SELECT 'run', pg_temp.must('ada', $$SELECT billing_internal.open_run('acme', '2026-02-01')$$);
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- What to call: who may, and for each argument its kind, a value that is right, and beyond what its kind takes or refuses, the
--- labels of values that it takes (+) or refuses (-). A kind with ? takes null. "anyone": it is no matter of duties.
--- "bills": what was accepted is billed, to see what becomes of it.
+-- What to call: who may, and for each argument its kind, a value that is right (- is null), and beyond what its kind takes or
+-- refuses, the labels of values that it takes (+) or refuses (-). A kind with ? takes null.
+-- anyone: needs no duty; never: not for the likes of them; null: nulls concern nobody; bills: what was accepted is billed.
 
 CREATE TEMP TABLE routine (name text, actor text, traits text, arguments text);
 INSERT INTO routine VALUES
-	('billing.act_as',            'app',  '',       'person? ada'),
+	('billing.act_as',            'app',  'null',   'person? ada'),
 	('billing.add_account',       'ada',  'bills',  'entity acme | code new | ref k | word EUR | integer 30 +zero | ref? k | ref? k | boolean false | line? PO-1'),
 	('billing.add_customer',      'ada',  '',       'entity acme | code new | text New | text? Street | text? 10115 | text? Berlin | word? DE | text? DE123'),
-	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word recurring | quantity 1 | json? {"model":"per_unit","unit":1} -null | ref? - -null | word? arrears | ref? - | date? 2026-01-01 | date? 2027-01-01'),
-	('billing.add_login',         'root', '',       'person ada | word {role}'),
-	('billing.add_meter',         'ada',  '',       'entity acme | code new | text New | word sum | line quantity -padded,tab,newline'),
+	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word recurring | quantity 1 | json? {"model":"per_unit","unit":1} -null | ref? - | word? arrears | ref? - | date? 2026-01-01 -leap day | date? 2027-01-01'),
+	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word usage | number? - | json? - | ref k | word? arrears | ref k2 | date? 2026-01-01 | date? -'),
+	('billing.add_login',         'root', '',       'person ada | word <role>'),
+	('billing.add_meter',         'ada',  '',       'entity acme | code new | text New | word sum | code quantity'),
 	('billing.add_person',        'root', '',       'code new | text New'),
 	('billing.add_price_book',    'ada',  '',       'entity acme | code new | text New | word EUR'),
-	('billing.add_product',       'ada',  '',       'entity acme | code new | text New | word C62 +unit | ref? k'),
+	('billing.add_product',       'ada',  '',       'entity acme | code new | text New | word C62 | ref? k'),
 	('billing.add_tax_code',      'ada',  '',       'entity acme | code new | word E | text New | text? why -null'),
 	('billing.add_tax_rate',      'ada',  'bills',  'entity acme | ref bare | number 20 +zero | date 2026-01-01 | date? 2099-01-01'),
-	('billing.approve_invoice',   'bob',  '',       'entity acme | invoice {pending} | text? because'),
+	('billing.approve_invoice',   'bob',  '',       'entity acme | invoice <pending> | text? because'),
 	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? 5 | json? {"model":"per_unit","unit":1} | ref? - | text? because'),
-	('billing.create_contract',   'ada',  'bills',  'entity acme | code new | ref k | date 2026-01-01 | date? 2027-01-01 | word month | integer 1 | date? 2026-01-01'),
-	('billing.create_entity',     'root', '',       'code new | text New | word EUR | word Europe/Rome +zone | word? IT | integer 1 | word half_up'),
+	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? - | json? - | ref k | text? because'),
+	('billing.create_contract',   'ada',  'bills',  'entity acme | code new | ref k | date 2026-01-01 -leap day | date? 2027-01-01 | word month | integer 1 | date? 2026-01-01'),
+	('billing.create_entity',     'root', '',       'code new -other | text New | word EUR | word Europe/Rome | word? IT | integer 1 | word half_up'),
 	('billing.current_actor',     'ada',  'anyone', ''),
-	('billing.discard_invoice',   'ada',  'bills',  'entity acme | invoice {draft} | text? because'),
+	('billing.discard_invoice',   'ada',  'bills',  'entity acme | invoice <draft> | text? because'),
 	('billing.end_contract',      'ada',  'bills',  'entity acme | ref k | date 2026-01-15'),
 	('billing.end_item',          'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | text? because'),
 	('billing.entitlement',       'ada',  '',       'entity acme | ref k | date 2026-02-01'),
-	('billing.explain_invoice',   'ada',  '',       'entity acme | invoice {issued}'),
-	('billing.grant_duty',        'root', '',       'entity acme | person nob | word approver | date? 2026-01-01 | date? 2027-01-01 | number? 1000 +zero,huge | integer? 1'),
-	('billing.has_duty',          'ada',  '',       'entity acme | word biller'),
+	('billing.explain_invoice',   'ada',  '',       'entity acme | invoice <issued>'),
+	('billing.grant_duty',        'root', '',       'entity acme +other | person nob | word approver | date? 2026-01-01 -leap day | date? 2027-01-01 | number? 1000 +zero,small | integer? 1'),
+	('billing.has_duty',          'ada',  '',       'entity acme | code biller'),
 	('billing.ingest_usage',      'ada',  'bills',  'entity acme | events [{"id":"1","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}]'),
-	('billing.issue_invoice',     'ada',  '',       'entity acme | invoice {approved}'),
+	('billing.issue_invoice',     'ada',  '',       'entity acme | invoice <approved>'),
 	('billing.issue_invoices',    'ada',  '',       'entity acme | date? 2026-02-01'),
 	('billing.my_entities',       'ada',  'anyone', ''),
 	('billing.period_index',      'ada',  'anyone', 'date 2026-01-31 | word month | integer 1 | date 2026-03-31'),
-	('billing.period_start',      'ada',  'anyone', 'date 2026-01-31 | word month | integer 1 | bigint 2'),
+	('billing.period_start',      'ada',  'anyone', 'date 2026-01-31 | word month | integer 1 | bigint? 2 +zero,negative'),
 	('billing.post_restore',      'ada',  'never',  ''),
 	('billing.pre_restore',       'ada',  'never',  ''),
 	('billing.preview_invoice',   'ada',  '',       'entity acme | ref k | date 2026-02-01'),
-	('billing.prorate',           'ada',  'anyone', 'number 10 | integer 3 | integer 31'),
-	('billing.rate',              'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | quantity? 3 | bigint? 3'),
-	('billing.rate',              'ada',  'anyone', 'tariff {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | quantity? 3 | json {"r":"eu"} | bigint? 3'),
-	('billing.rate_breakdown',    'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | quantity? 3 | bigint? 3'),
-	('billing.rate_breakdown',    'ada',  'anyone', 'tariff {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | quantity? 3 | json {"r":"eu"} | bigint? 3'),
-	('billing.rate_events',       'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | quantity 3'),
-	('billing.reject_invoice',    'bob',  '',       'entity acme | invoice {pending} | text because'),
-	('billing.release_invoice',   'ada',  '',       'entity acme | invoice {held} | text? because'),
+	('billing.prorate',           'ada',  'anyone', 'computed? 10 | integer 3 +zero | integer 31 +utmost'),
+	('billing.rate',              'ada',  'anyone', 'tariff? {"model":"per_unit","unit":1} | usage? 3 | bigint? 3 +zero,utmost'),
+	('billing.rate',              'ada',  'anyone', 'tariff? {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | usage? 3 | json {"r":"eu"} | bigint? 3 +zero,utmost'),
+	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"per_unit","unit":1} | usage? 3 | bigint? 3 +zero,utmost'),
+	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | usage? 3 | json {"r":"eu"} | bigint? 3 +zero,utmost'),
+	('billing.rate_events',       'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | usage? 3'),
+	('billing.reject_invoice',    'bob',  '',       'entity acme | invoice <pending> | text because'),
+	('billing.release_invoice',   'ada',  '',       'entity acme | invoice <held> | text? because'),
 	('billing.replay_usage',      'ada',  '',       'entity acme'),
 	('billing.reset_task',        'root', '',       'word verify'),
-	('billing.resolve_exception', 'ada',  '',       'entity acme | bigint {exception} | text done'),
+	('billing.resolve_exception', 'ada',  '',       'entity acme | bigint <exception> | text done'),
 	('billing.revoke_duty',       'root', '',       'entity acme | person lim | word approver | date? 2026-01-01'),
-	('billing.round_amount',      'ada',  'anyone', 'number 1.005 | integer 2 | word half_up'),
+	('billing.round_amount',      'ada',  'anyone', 'computed? 1.005 | integer 2 +zero | word half_up'),
 	('billing.run_billing',       'ada',  '',       'entity acme | date 2026-02-01'),
-	('billing.run_worker_once',   'root', '',       'boolean true'),
+	('billing.run_worker_once',   'root', '',       'boolean? true'),
 	('billing.schedule_jobs',     'ada',  'never',  ''),
-	('billing.set_price',         'ada',  'bills',  'entity acme | ref k | ref k | json {"model":"per_unit","unit":1} | date 2026-01-15 | date? 2026-02-01'),
-	('billing.set_task',          'root', '',       'word verify | interval? 1_hour | boolean? true'),
+	('billing.set_price',         'ada',  'bills',  'entity acme | ref k | ref k | json {"model":"per_unit","unit":1} | date 2026-01-15 -leap day | date? 2026-02-01'),
+	('billing.set_task',          'root', '',       'word verify | interval? PT1H | boolean? true'),
 	('billing.unschedule_jobs',   'ada',  'never',  ''),
-	('billing.validate_invoices', 'ada',  '',       'entity acme | invoice? {draft}'),
+	('billing.validate_invoices', 'ada',  '',       'entity acme | invoice? <draft>'),
 	('billing.verify',            'ada',  'anyone', 'entity? acme'),
-	-- the steps that they take on behalf of their caller
+	-- the steps that procedures and views take on behalf of their caller
 	('billing_internal.entity_id', 'ada', '',       'entity acme'),
 	('billing_internal.open_run', 'ada',  '',       'entity acme | date 2026-02-01'),
-	('billing_internal.run_slice', 'ada', '',       'entity acme | bigint {run} | bigint 0 | integer 100'),
-	('billing_internal.close_run', 'ada', '',       'entity acme | bigint {run}');
+	('billing_internal.run_slice', 'ada', 'null',   'entity? acme | bigint? <run> | bigint? 0 +zero,negative,least,utmost | integer? 100 +utmost'),
+	('billing_internal.close_run', 'ada', 'null',   'entity? acme | bigint? <run>');
+ALTER TABLE routine ADD id serial;
+
+-- The values, by type. A megabyte stays an expression, so that no statement is that long.
+CREATE TEMP TABLE hostile (type text, label text, value text);
+INSERT INTO hostile VALUES
+	('text', 'null', 'NULL::text'),
+	('text', 'empty', $$''$$),
+	('text', 'blank', $$'   '$$),
+	('text', 'padded', $$' x '$$),
+	('text', 'megabyte', $$repeat('x', 1000000)$$),
+	('text', 'megabyte of others', $$repeat('é', 500000)$$),
+	('text', 'control', $$'a' || chr(1) || 'b'$$),
+	('text', 'escape', $$chr(27) || '[31m'$$),
+	('text', 'delete', $$chr(127)$$),
+	('text', 'tab', $$E'a\tb'$$),
+	('text', 'newline', $$E'a\nb'$$),
+	('text', 'quote', $$'O''Brien "x" ''''--'$$),
+	('text', 'inject', $$'x''); DROP TABLE billing.person; --'$$),
+	('text', 'backslash', $$E'\\x\\'$$),
+	('text', 'percent', $$'%s%n%1$s%'$$),
+	('text', 'foreign', $$'Ünïcode 日本 🧾'$$),
+	('text', 'zero', $$'0'$$),
+	('text', 'negative', $$'-1'$$),
+	('text', 'huge', $$'1e30'$$),
+	('text', 'nan', $$'NaN'$$),
+	('text', 'infinity', $$'Infinity'$$),
+	('text', '128 bytes', $$repeat('x', 128)$$),
+	('text', '129 bytes', $$repeat('x', 129)$$),
+	('text', 'json', $$'{"a": [1]}'$$),
+	('text', 'unknown', $$'no-such'$$),
+	('text', 'theirs', $$'theirs'$$),
+	('text', 'other', $$'other'$$),
+	('numeric', 'null', 'NULL::numeric'),
+	('numeric', 'nan', $$'NaN'::numeric$$),
+	('numeric', 'infinity', $$'Infinity'::numeric$$),
+	('numeric', 'minus infinity', $$'-Infinity'::numeric$$),
+	('numeric', 'zero', '0'),
+	('numeric', 'negative', '-1'),
+	('numeric', 'large', '1e30'),
+	('numeric', 'minus large', '-1e30'),
+	('numeric', 'huge', '1e100'),
+	('numeric', 'utmost', '1e131071'),
+	('numeric', 'small', '1e-30'),
+	('numeric', 'tiny', '1e-100'),
+	('numeric', 'least', '1e-16383'),
+	('numeric', 'text', $$'ten'::numeric$$),
+	('integer', 'null', 'NULL::integer'),
+	('integer', 'zero', '0'),
+	('integer', 'negative', '-1'),
+	('integer', 'least', '(-2147483648)'),
+	('integer', 'utmost', '2147483647'),
+	('integer', 'beyond', $$'2147483648'::integer$$),
+	('bigint', 'null', 'NULL::bigint'),
+	('bigint', 'zero', '0::bigint'),
+	('bigint', 'negative', '-1::bigint'),
+	('bigint', 'least', $$'-9223372036854775808'::bigint$$),
+	('bigint', 'utmost', '9223372036854775807'),
+	('bigint', 'beyond', $$'9223372036854775808'::bigint$$),
+	('boolean', 'null', 'NULL::boolean'),
+	('boolean', 'text', $$'perhaps'::boolean$$),
+	('date', 'null', 'NULL::date'),
+	('date', 'infinity', $$'infinity'::date$$),
+	('date', 'minus infinity', $$'-infinity'::date$$),
+	('date', 'first of all', $$'4713-01-01 BC'::date$$),
+	('date', 'last of all', $$'5874897-12-31'::date$$),
+	('date', 'too early', $$'1899-12-31'::date$$),
+	('date', 'too late', $$'3000-01-01'::date$$),
+	('date', 'leap day', $$'2028-02-29'::date$$),
+	('date', 'no leap day', $$'2027-02-29'::date$$),
+	('date', 'text', $$'some day'::date$$),
+	('interval', 'null', 'NULL::interval'),
+	('interval', 'zero', $$interval '0'$$),
+	('interval', 'negative', $$interval '-1 day'$$),
+	('interval', 'least', $$interval '-178000000 years'$$),
+	('interval', 'utmost', $$interval '178000000 years'$$),
+	('interval', 'mixed', $$interval '2147483647 months 2147483647 days -2562047788 hours'$$),
+	('interval', 'text', $$'soon'::interval$$),
+	('jsonb', 'null', 'NULL::jsonb'),
+	('jsonb', 'json null', $$'null'::jsonb$$),
+	('jsonb', 'number', $$'7'::jsonb$$),
+	('jsonb', 'huge', $$'1e1000'::jsonb$$),
+	('jsonb', 'text', $$'"text"'::jsonb$$),
+	('jsonb', 'megabyte', $$to_jsonb(repeat('x', 1000000))$$),
+	('jsonb', 'boolean', $$'true'::jsonb$$),
+	('jsonb', 'empty array', $$'[]'::jsonb$$),
+	('jsonb', 'empty object', $$'{}'::jsonb$$),
+	('jsonb', 'array', $$'[null, 1, "x", [], {}]'::jsonb$$),
+	('jsonb', 'object', $$'{"model": 7, "r": [1]}'::jsonb$$),
+	('jsonb', 'empty key', $$'{"": null}'::jsonb$$),
+	('jsonb', 'control', $$'{"a\u0001b\n": "\u0001"}'::jsonb$$),
+	('jsonb', 'deep array', $$(repeat('[', 5000) || repeat(']', 5000))::jsonb$$),
+	('jsonb', 'deep object', $$(repeat('{"model":', 5000) || '1' || repeat('}', 5000))::jsonb$$),
+	('jsonb', 'long array', $$(SELECT jsonb_agg(i) FROM generate_series(1, 100001) i)$$),
+	('jsonb', 'wide object', $$(SELECT jsonb_object_agg(i, i) FROM generate_series(1, 10000) i)$$),
+	('jsonb', 'long key', $$jsonb_build_object(repeat('x', 1000000), 1)$$),
+	('jsonb', 'no json', $$'{model: 1}'::jsonb$$),
+	('jsonb', 'zero byte', $$'"\u0000"'::jsonb$$),
+	('billing.tariff', 'null', 'NULL::billing.tariff'),
+	('billing.tariff', 'empty', $$''::billing.tariff$$),
+	('billing.tariff', 'text', $$'free of charge'::billing.tariff$$),
+	('billing.tariff', 'megabyte', $$repeat('{', 1000000)::billing.tariff$$),
+	('billing.tariff', 'control', $$('{"model":' || chr(1) || '}')::billing.tariff$$),
+	('billing.tariff', 'array', $$'[]'::jsonb::billing.tariff$$),
+	('billing.tariff', 'deep object', $$(repeat('{"model":', 5000) || '1' || repeat('}', 5000))::billing.tariff$$),
+	('billing.tariff', 'negative', $$'{"model":"per_unit","unit":-1}'::billing.tariff$$),
+	('billing.tariff', 'huge', $$'{"model":"per_unit","unit":1e30}'::billing.tariff$$),
+	('billing.tariff', 'infinity', $$'{"model":"per_unit","unit":"Infinity"}'::billing.tariff$$);
+
+-- What a kind of argument is, and what it takes of all that
+CREATE TEMP TABLE kind (kind text PRIMARY KEY, type text, takes text);
+INSERT INTO kind VALUES
+	('entity',   'text', ''),
+	('person',   'text', ''),
+	('ref',      'text', ''),
+	('invoice',  'text', ''),
+	('word',     'text', ''),
+	('code',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,json,unknown,theirs,other'),
+	('line',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,tab,newline'),
+	('text',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,tab,newline'),
+	('number',   'numeric', ''),
+	('computed', 'numeric', 'zero,negative,large,minus large,small,tiny,least'),
+	('quantity', 'numeric', 'zero,negative,large,minus large,small'),
+	('usage',    'numeric', 'zero,negative,large,minus large,small,huge,tiny'),
+	('integer',  'integer', ''),
+	('bigint',   'bigint', ''),
+	('boolean',  'boolean', ''),
+	('date',     'date', 'leap day'),
+	('interval', 'interval', ''),
+	('json',     'jsonb', ''),
+	('events',   'jsonb', 'empty array,empty object,array,object,empty key,control,deep array,deep object,wide object,long key'),
+	('tariff',   'billing.tariff', 'negative');
+
+-- Values that are hostile only together, or only there: at which arguments
+CREATE TEMP TABLE special (name text, at int[], given text[], label text, accepted boolean);
+INSERT INTO special VALUES
+	('billing.add_item', '{11,12}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.add_item', '{11,12}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
+	('billing.add_item', '{11,12}', '{2028-02-29,2028-03-01}', 'a leap day long', true),
+	('billing.add_login', '{2}', '{postgres}', 'a login that is no role of billing', true),
+	('billing.add_tax_rate', '{4,5}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.add_tax_rate', '{4,5}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
+	('billing.add_tax_rate', '{3}', '{100.0000001}', 'beyond a hundred per cent', false),
+	('billing.add_tax_rate', '{2}', '{k}', 'a rate that is there', false),
+	('billing.approve_invoice', '{2}', '{D0}', 'no such document', false),
+	('billing.approve_invoice', '{2}', '{D-1}', 'a negative document', false),
+	('billing.approve_invoice', '{2}', '{D999999999999999999}', 'the last document', false),
+	('billing.approve_invoice', '{2}', '{D9223372036854775808}', 'beyond the last document', false),
+	('billing.approve_invoice', '{2}', '{D1 OR 1=1}', 'more than a document', false),
+	('billing.approve_invoice', '{2}', '{D١}', 'digits of others', false),
+	('billing.approve_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.approve_invoice', '{2}', '{<issued>}', 'what is issued', false),
+	('billing.change_item', '{4}', '{1990-01-01}', 'before it begins', true),
+	('billing.create_contract', '{4,5}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.create_contract', '{4,5}', '{2026-02-01,2026-02-01}', 'ends as it starts', true),
+	('billing.create_contract', '{4,5,8}', '{2028-02-29,2029-02-28,2028-02-29}', 'a leap year', true),
+	('billing.create_contract', '{7}', '{1001}', 'beyond the longest interval', false),
+	('billing.discard_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.discard_invoice', '{2}', '{<issued>}', 'what is issued', false),
+	('billing.end_contract', '{3}', '{1990-01-01}', 'before it begins', true),
+	('billing.end_item', '{4}', '{1990-01-01}', 'before it begins', true),
+	('billing.explain_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.explain_invoice', '{2}', '{INV-1999-000001}', 'no such number', false),
+	('billing.grant_duty', '{4,5}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.grant_duty', '{4,5}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
+	('billing.grant_duty', '{3}', '{biller}', 'a limit for who has none', false),
+	('billing.grant_duty', '{2,3,6,7}', '{ada,approver,NULL,NULL}', 'a conflicting duty', false),
+	('billing.issue_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.issue_invoice', '{2}', '{<draft>}', 'what is a draft', false),
+	('billing.period_index', '{1,4}', '{2999-12-31,1900-01-01}', 'long before', true),
+	('billing.prorate', '{2,3}', '{31,30}', 'more than the whole', false),
+	('billing.prorate', '{2,3}', '{0,0}', 'none of nothing', false),
+	('billing.reject_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.release_invoice', '{2}', '{<theirs>}', 'their document', false),
+	('billing.resolve_exception', '{2}', '{<their_exception>}', 'their exception', false),
+	('billing.set_price', '{5,6}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.set_price', '{5,6}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
+	('billing.validate_invoices', '{2}', '{<theirs>}', 'their document', false),
+	('billing.validate_invoices', '{2}', '{<issued>}', 'what is issued', false);
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The calls
+
+CREATE TEMP TABLE argument AS
+SELECT r.id AS routine, a.n::int, m[1] AS kind, m[2] = '?' AS optional,
+	CASE WHEN m[3] = '-' THEN 'NULL' ELSE quote_literal(coalesce(p.value, m[3])) END || '::' || k.type AS value,
+	string_to_array(substring(m[4] FROM ' \+(.*)'), ',') AS takes, string_to_array(substring(m[4] FROM ' -(.*)'), ',') AS refuses
+FROM routine r
+CROSS JOIN LATERAL unnest(string_to_array(nullif(r.arguments, ''), ' | ')) WITH ORDINALITY a (text, n)
+CROSS JOIN LATERAL regexp_match(a.text, '^(\w+)(\??) (\S+)(.*)$') m
+JOIN kind k ON k.kind = m[1]
+LEFT JOIN place p ON m[3] = '<' || p.name || '>';
+
+-- A call of a routine with some arguments replaced
+CREATE FUNCTION pg_temp.statement(of_routine int, at int[], given text[]) RETURNS text LANGUAGE sql AS $$
+	SELECT format(CASE p.prokind WHEN 'p' THEN 'CALL %s(%s)' WHEN 'a' THEN 'SELECT %s(%s)' ELSE 'SELECT * FROM %s(%s)' END, r.name,
+		(SELECT string_agg(coalesce(given[array_position(at, a.n)], a.value), ', ' ORDER BY a.n) FROM argument a WHERE a.routine = r.id))
+	FROM routine r
+	JOIN pg_proc p ON p.pronamespace = split_part(r.name, '.', 1)::regnamespace AND p.proname = split_part(r.name, '.', 2)
+		AND p.pronargs = (SELECT count(*) FROM argument a WHERE a.routine = r.id)
+	WHERE r.id = of_routine;
+$$;
+
+CREATE TEMP TABLE call (id serial, routine int, n int, kind text, label text, accepted boolean, statement text);
+INSERT INTO call (routine, label, accepted, statement)
+SELECT id, 'right', traits <> 'never', pg_temp.statement(id, '{}', '{}') FROM routine;
+INSERT INTO call (routine, n, kind, label, accepted, statement)
+SELECT a.routine, a.n, a.kind, h.label,
+	(h.label = 'null' AND a.optional OR h.label = ANY (string_to_array(k.takes, ',')) OR h.label = ANY (coalesce(a.takes, '{}')))
+		AND NOT h.label = ANY (coalesce(a.refuses, '{}')),
+	pg_temp.statement(a.routine, ARRAY[a.n], ARRAY[h.value])
+FROM argument a JOIN kind k USING (kind) JOIN hostile h USING (type);
+INSERT INTO call (routine, kind, label, accepted, statement)
+SELECT min(r.id), 'special', s.label, s.accepted, pg_temp.statement(min(r.id), s.at,
+	(SELECT array_agg(coalesce(quote_literal(p.value), quote_nullable(nullif(g.value, 'NULL'))) ORDER BY g.n)
+	FROM unnest(s.given) WITH ORDINALITY g (value, n) LEFT JOIN place p ON g.value = '<' || p.name || '>'))
+FROM special s LEFT JOIN routine r USING (name)
+GROUP BY s.name, s.at, s.given, s.label, s.accepted;
+
+-- What a call gives, all of it taken back. What was accepted may be billed, and must leave the books in balance.
+CREATE FUNCTION pg_temp.attempt(person text, asked text, bills boolean, checks boolean,
+	OUT state text, OUT message text, OUT detail text, OUT hint text, OUT broken text, OUT took interval)
+LANGUAGE plpgsql AS $$
+DECLARE
+	started timestamptz := clock_timestamp();
+BEGIN
+	IF person <> 'root' THEN
+		EXECUTE format('SET LOCAL SESSION AUTHORIZATION %I', pg_temp.role_of(person));
+	END IF;
+	EXECUTE asked;
+	state := 'done';
+	took := clock_timestamp() - started;
+	IF bills THEN
+		EXECUTE format('SET LOCAL SESSION AUTHORIZATION %I', pg_temp.role_of('ada'));
+		CALL billing.run_billing('acme', '2026-02-15');
+		PERFORM billing.validate_invoices('acme');
+	END IF;
+	RESET SESSION AUTHORIZATION;
+	IF checks THEN
+		SELECT string_agg(format('%s: %s', v.invariant, v.example), '; ') INTO broken FROM billing.verify() v WHERE v.violations <> 0;
+	END IF;
+	RAISE EXCEPTION 'take it back' USING ERRCODE = 'TB000';
+EXCEPTION
+	WHEN SQLSTATE 'TB000' THEN
+		NULL;
+	WHEN OTHERS THEN
+		IF state = 'done' THEN
+			broken := format('then %s %s', SQLSTATE, left(SQLERRM, 200));
+		ELSE
+			GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+			took := clock_timestamp() - started;
+		END IF;
+END $$;
+
+CREATE FUNCTION pg_temp.rows_now() RETURNS TABLE (name regclass, rows text) LANGUAGE sql AS $$
+	SELECT c.oid, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass), true, true, '')))[1]::text
+	FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace IN ('billing'::regnamespace, 'billing_internal'::regnamespace);
+$$;
+CREATE TEMP TABLE before AS SELECT * FROM pg_temp.rows_now();
+
+CREATE TEMP TABLE told AS
+SELECT c.*, r.name, r.traits, w.actor, w.actor = r.actor AS rightful, t.*
+FROM call c
+JOIN routine r ON r.id = c.routine
+CROSS JOIN LATERAL unnest(ARRAY[r.actor, CASE r.actor WHEN 'root' THEN 'ada' ELSE 'nob' END, 'who']) w (actor)
+CROSS JOIN LATERAL (SELECT w.actor = r.actor AND (c.kind IS NULL OR c.kind IN ('number', 'quantity', 'integer', 'date', 'json', 'events', 'special'))) q (checks)
+CROSS JOIN LATERAL pg_temp.attempt(w.actor, c.statement, r.traits LIKE '%bills%' AND q.checks, r.traits !~ 'anyone' AND q.checks) t;
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The findings: what is wrong with an answer
+
+CREATE FUNCTION pg_temp.fault(t told) RETURNS text LANGUAGE sql AS $$
+	SELECT CASE
+		WHEN t.broken IS NOT NULL THEN t.broken
+		WHEN t.state = 'done' AND t.rightful AND NOT t.accepted THEN 'was accepted'
+		WHEN t.state <> 'done' AND t.rightful AND t.accepted THEN 'was refused'
+		WHEN t.state = 'done' AND NOT t.rightful AND t.traits NOT LIKE '%anyone%' AND NOT (t.traits LIKE '%null%' AND t.label = 'null')
+			THEN 'was done by somebody who may not'
+		WHEN t.state = 'done' THEN NULL
+		-- what the server refuses before there is an argument
+		WHEN t.state ~ '^22' AND t.label IN ('text', 'beyond', 'no leap day', 'no json', 'zero byte') THEN NULL
+		WHEN t.state !~ '^ZB' THEN 'is no error of the interface'
+		WHEN t.state = 'ZB016' THEN 'calls the installation broken'
+		WHEN t.hint = '' THEN 'has no hint'
+		WHEN t.message !~ '^[a-z]' OR t.message ~ '[[:cntrl:]]|[.]$' THEN 'has no proper message'
+		WHEN octet_length(t.message || t.detail || t.hint) > 1000 THEN 'says too much'
+		WHEN t.rightful AND t.traits <> 'never' AND t.state IN ('ZB003', 'ZB014') THEN 'was not tried by the right person'
+		WHEN t.rightful AND t.kind IN ('entity', 'person', 'invoice') AND t.label IN ('unknown', 'theirs', 'other') AND t.state <> 'ZB002'
+			THEN 'is not found to be unknown'
+	END;
+$$;
+CREATE TEMP TABLE finding AS
+SELECT t.name, t.actor, left(t.statement, 200) AS statement, t.label, pg_temp.fault(t) AS fault, concat_ws(' ', t.state, left(t.message, 200)) AS told
+FROM told t;
+
+SELECT is_empty($$
+	SELECT p.oid::regprocedure
+	FROM pg_proc p
+	WHERE p.pronamespace = 'billing'::regnamespace AND has_function_privilege('billing_user', p.oid, 'EXECUTE')
+		AND NOT EXISTS (SELECT FROM routine r WHERE r.name = 'billing.' || p.proname
+			AND p.pronargs = (SELECT count(*) FROM argument a WHERE a.routine = r.id))$$,
+	'every routine that billing_user may execute is in the list');
+SELECT is_empty('SELECT name, label, n FROM told WHERE statement IS NULL', 'the list names nothing else');
+SELECT is_empty($$SELECT r.name, r.arguments FROM routine r
+	WHERE coalesce(array_length(string_to_array(nullif(r.arguments, ''), ' | '), 1), 0) <> (SELECT count(*) FROM argument a WHERE a.routine = r.id)$$,
+	'every argument in it is of a known kind');
+SELECT is_empty($$SELECT name FROM place WHERE value IS NULL UNION ALL SELECT value FROM argument WHERE value LIKE '''<%'$$, 'everything that it points at is there');
+SELECT is_empty($$SELECT h.label FROM (SELECT unnest(string_to_array(takes, ',')), type FROM kind
+		UNION SELECT unnest(a.takes || a.refuses), k.type FROM argument a JOIN kind k USING (kind)) AS h (label, type)
+	WHERE (h.label, h.type) NOT IN (SELECT label, type FROM hostile)$$, 'so is every value that it takes or refuses');
+SELECT is_empty(format('SELECT fault, actor, label, statement, told FROM finding WHERE name = %L AND fault IS NOT NULL', name), name)
+FROM (SELECT name FROM routine GROUP BY name) r ORDER BY name;
+
+-- Whether an entity, or something in it, is of others or of nobody cannot be told apart
+SELECT is_empty($$
+	SELECT u.name, u.n, u.label, t.label, u.message, t.message
+	FROM told u JOIN told t USING (routine, n, actor)
+	WHERE u.kind IN ('entity', 'ref', 'invoice') AND u.rightful AND u.actor <> 'root' AND u.label = 'unknown' AND t.label IN ('theirs', 'other')
+		AND (u.state, replace(u.message, 'no-such', t.label), u.detail, u.hint) <> (t.state, t.message, t.detail, t.hint)$$,
+	'what others have is as unknown as what nobody has');
+SELECT is_empty($$SELECT name, label, took FROM told WHERE took > interval '10 seconds'$$, 'nothing takes long');
+SELECT is_empty('SELECT * FROM before EXCEPT SELECT * FROM pg_temp.rows_now()', 'what was refused or taken back has left no row, and taken none');
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- All names that were accepted, at once: billed, approved, issued and explained
+
+CREATE TEMP TABLE kept AS
+SELECT t.statement, pg_temp.try(nullif(t.actor, 'root'), replace(t.statement, '''new''::text', quote_literal('new ' || t.id) || '::text')) AS answer
+FROM told t
+WHERE t.rightful AND t.state = 'done' AND t.name ~ '^billing.(add|create)_' AND t.kind IN ('code', 'text', 'line')
+	AND t.routine = (SELECT min(r.id) FROM routine r WHERE r.name = t.name);
+SELECT cmp_ok((SELECT count(*) FROM kept), '>', 200::bigint, 'there are many of them');
+SELECT is_empty($$SELECT * FROM kept WHERE answer <> ''$$, 'all of them can be side by side');
+CREATE TEMP TABLE used AS
+SELECT pg_temp.must('ada', format('SELECT billing.add_account(''acme'', %L, %L, ''EUR'')', 'of ' || customer_id, code)) FROM billing.customer
+WHERE code NOT IN ('k', 'theirs') OR code = 'theirs' AND entity_id = (SELECT entity_id FROM billing.legal_entity WHERE code = 'acme');
+INSERT INTO used
+SELECT pg_temp.must('ada', format('SELECT billing.create_contract(''acme'', %L, %L, ''2026-01-01'')', 'of ' || account_id, a.code))
+FROM billing.billing_account a JOIN billing.legal_entity e USING (entity_id) WHERE e.code = 'acme' AND a.code <> 'k';
+INSERT INTO used
+SELECT pg_temp.must('ada', format('SELECT billing.add_item(''acme'', %L, %L, %L, ''recurring'', 3, ''{"model": "per_unit", "unit": 1}'')',
+	c.code, 'of ' || product_id, p.code))
+FROM billing.contract c JOIN billing.product p USING (entity_id) JOIN billing.legal_entity e USING (entity_id)
+WHERE e.code = 'acme' AND (c.code LIKE 'of %' AND p.code = 'k' OR c.code = 'k' AND p.code <> 'k');
+INSERT INTO used SELECT pg_temp.bill('acme', '2026-02-15');
+-- most of what is in the tables' files by now was taken back
+ANALYZE;
+SELECT cmp_ok(pg_temp.issue('acme')::int, '>', 30, 'what has such names is billed and issued');
+SELECT is(pg_temp.told('ada', $$SELECT count(*) > 300 FROM billing.invoice_overview o, billing.explain_invoice('acme', o.reference) WHERE o.entity = 'acme'$$), 'true', 'and explained');
+SELECT is_empty('SELECT pg_temp.broken()', 'and the books balance');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -196,7 +196,7 @@ SELECT throws_ok($$SELECT '[1, 2]'::jsonb::billing.tariff$$, 'ZB005', NULL, 'a j
 SELECT throws_ok($$SELECT jsonb_build_object('model', 'per_unit', 'unit', 1e1000)::billing.tariff$$, 'ZB005',
     'invalid tariff: unit is longer than 64 characters', 'a jsonb number of 1000 digits');
 SELECT throws_ok($$SELECT jsonb_build_object('model', 'graduated', 'tiers', (SELECT jsonb_agg(1e131000) FROM generate_series(1,
-    100000)))::billing.tariff$$, 'ZB005', 'invalid tariff: longer than 1048576 bytes', 'jsonb numbers that would fill the memory');
+    12)))::billing.tariff$$, 'ZB005', 'invalid tariff: longer than 1048576 bytes', 'jsonb numbers that would fill the memory');
 SELECT throws_ok($$SELECT (repeat('{"a":', 1000) || '1' || repeat('}', 1000))::jsonb::billing.tariff$$, 'ZB005',
     'invalid tariff: nested deeper than 8 levels', 'deep jsonb');
 

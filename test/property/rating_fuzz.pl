@@ -156,10 +156,18 @@ for (1 .. $binary)
 	close $file;
 	$commands .= "\\copy binary_tariff FROM '$path' (FORMAT binary)\n";
 }
+# and the valid ones go through it unharmed
+my ($kept, $kept_path) = tempfile(SUFFIX => '.bin', UNLINK => 1);
+close $kept;
+$commands .= "CREATE TEMP TABLE valid_tariff (tariff billing.tariff);\nCREATE TEMP TABLE again (tariff billing.tariff);\n";
+$commands .= "INSERT INTO valid_tariff VALUES ('$_');\n" for @valid;
+$commands .= "\\copy valid_tariff TO '$kept_path' (FORMAT binary)\n\\copy again FROM '$kept_path' (FORMAT binary)\n";
+$commands .= "SELECT 'again', count(*) FROM (SELECT tariff FROM again INTERSECT SELECT tariff FROM valid_tariff) both_tables;\n";
 $commands .= "SELECT 'alive', count(*) FROM binary_tariff WHERE tariff::text::billing.tariff OPERATOR(billing.=) tariff;\n";
 ($status, @states) = run(script($commands));
 my ($alive) = grep { /^alive\|\d+$/ } @states;
 ok(defined $alive, 'the server lives after damaged binary messages');
-@bad = grep { !/^alive/ && !/ERROR:\s+(ZB005|22...)$/ && !/^CONTEXT:/ } @states;
+is((grep { /^again\|/ } @states)[0], 'again|' . @valid, 'valid tariffs survive the binary format');
+@bad = grep { !/^(alive|again)/ && !/ERROR:\s+(ZB005|22...)$/ && !/^CONTEXT:/ } @states;
 is(scalar @bad, 0, 'every damaged message is a tariff, ZB005 or class 22') or diag(join "\n", @bad[ 0 .. ($#bad < 9 ? $#bad : 9) ]);
 done_testing();

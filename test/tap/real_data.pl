@@ -76,13 +76,14 @@ sub rounded
 	return $exact < 0 ? -$value : $value;
 }
 
-# How many rows the document tables have, and a hash of all that is in them
+# How many rows the document tables have, and a hash of all that is in them; of the audit log all but the record that a run
+# or a delivery took place, which a repetition leaves too
 sub state_of_tables
 {
 	my $sql = join ' UNION ALL ',
 	  map { "SELECT '$_', count(*), md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM billing.$_ t" } @tables;
 	my $audit = q(SELECT 'audit_log', count(*), md5(string_agg(t::text, E'\n' ORDER BY t::text)) FROM billing.audit_log t
-		WHERE object_type <> 'billing_run');
+		WHERE object_type <> 'billing_run' AND action <> 'ingest');
 	return { map { $_->[0] => "$_->[1] rows, $_->[2]" } sql(undef, "$sql UNION ALL $audit") };
 }
 
@@ -289,7 +290,6 @@ for (@documents)
 is(scalar @documents, 67, 'a document for each account');
 is("@differing", '', 'each is the sum of its rounded lines, taxed once');
 my $credits = grep { $_->{kind} eq 'credit_note' } values %document;
-note("$credits accounts have a month below zero");
 is(scalar(grep { $_->[1] eq 'credit_note' } @documents), $credits, 'an account whose month is negative gets a credit note');
 is(broken(), '', 'billing.verify() is clean after the run');
 
@@ -330,6 +330,41 @@ is(broken(), '', 'billing.verify() is clean after the issue');
 $before = state_of_tables();
 is(ingest(), '0 700 0 0 0', 'the same file again is 700 duplicates');
 sql('real_data_biller', $run);
-is_deeply(state_of_tables(), $before, 'and changes nothing, nor does a run after it');
+my $after = state_of_tables();
+delete $_->{audit_log} for $before, $after;
+is_deeply($after, $before, 'which, with a run after them, change nothing but the audit log');
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A month below zero. The corrections in the file are too small for one, so the dearest line of September is taken back in
+# October.
+
+my ($dearest) = sort { $line{$b}{amount} <=> $line{$a}{amount} || $a cmp $b } keys %line;
+my ($account, $key) = split /\t/, $dearest;
+my $provider = quote($account{$account}{provider});
+my @taken_back = map {
+	{
+		id      => "$_->{Id} back",
+		source  => $_->{ProviderName},
+		type    => $key,
+		subject => $account,
+		time    => '2024-10-05T00:00:00Z',
+		data    => { quantity => "-$_->{PricingQuantity}" },
+	}
+} grep { $_->{PricingQuantity} !~ /^-/ } @{ $used{$account}{$key} };
+my $back = rational(0);
+$back += rational($_->{data}{quantity}) for @taken_back;
+my $net = rounded($back * rational($used{$account}{$key}[0]{ListUnitPrice}));
+my $total = $net + rounded($net * rational($tax_rate) / 100);
+sql('real_data_biller', "SELECT billing.ingest_usage($provider, ${\ quote($json->encode(\@taken_back))}); CALL billing.run_billing($provider, '2024-11-01');");
+my @credit = sql('real_data_biller', "SELECT account, kind, net, total, open_exceptions FROM billing.invoice_overview WHERE state = 'draft' AND total <> 0");
+is(scalar @credit, 1, 'a month below zero gives one document');
+is("@{$credit[0]}[0,1,4]", "$account credit_note 0", 'a credit note of the account, not an error');
+ok($total < 0 && rational($credit[0][2]) == $net && rational($credit[0][3]) == $total, 'over what was taken back');
+sql('real_data_biller', "SELECT billing.validate_invoices($provider);");
+sql('real_data_approver', "SELECT billing.approve_invoice(entity, reference) FROM billing.invoice_overview WHERE state = 'pending_approval';");
+sql('real_data_biller', "SELECT billing.issue_invoices($provider);");
+like(value(undef, "SELECT number FROM billing.invoice_overview WHERE kind = 'credit_note' ORDER BY billing_date DESC LIMIT 1"), qr/^CN-/,
+	'it is issued under a number of the credit notes');
+is(broken(), '', 'billing.verify() is clean in the end');
 
 done_testing();
