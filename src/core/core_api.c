@@ -181,8 +181,13 @@ Datum
 billing_core_add_login(PG_FUNCTION_ARGS)
 {
 	char *role = billing_core_arg_code(fcinfo, 1, "role");
+	char *person = billing_core_arg_code(fcinfo, 0, "person");
 
 	billing_core_require_admin(0);
+	if (strcmp(person, billing_core_person_code(BILLING_SYSTEM_PERSON)) == 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_UNKNOWN_ACTOR),
+						errmsg("nobody logs in as the system"),
+						errhint("Name a person, or add one with billing.add_person().")));
 	if (!OidIsValid(get_role_oid(role, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_UNKNOWN_CODE), errmsg("role \"%s\" does not exist", role),

@@ -91,9 +91,12 @@ table_name(Oid table)
 									  get_rel_name(table));
 }
 
-/* Mark a table and the sequences of its columns for pg_dump; the filter leaves seed rows out. */
+/*
+ * Mark a table and the sequences of its columns for pg_dump; the filter leaves
+ * seed rows out.  Whoever may insert rows by hand needs the sequences too.
+ */
 static void
-mark_for_dump(Oid table, const char *filter)
+mark_for_dump(Oid table, const char *filter, bool is_master)
 {
 	char *name = table_name(table);
 	Datum values[1];
@@ -112,7 +115,8 @@ mark_for_dump(Oid table, const char *filter)
 	{
 		command("SELECT pg_catalog.pg_extension_config_dump(%s, '')",
 				quote_literal_cstr(sequences[i]));
-		command("GRANT USAGE ON SEQUENCE %s TO billing_user", sequences[i]);
+		if (is_master)
+			command("GRANT USAGE ON SEQUENCE %s TO billing_user", sequences[i]);
 	}
 }
 
@@ -170,7 +174,7 @@ billing_core_protect(PG_FUNCTION_ARGS)
 				" FOR EACH ROW EXECUTE FUNCTION billing_internal.guard_duty(%s)",
 				name, quote_literal_cstr(duty));
 	}
-	mark_for_dump(table, filter);
+	mark_for_dump(table, filter, strcmp(kind, "master") == 0);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -164,14 +164,14 @@ INSERT INTO billing.currency (currency, numeric_code, minor_unit, name) VALUES
 INSERT INTO billing.person (person_id, code, name) VALUES (0, 'system', 'The billing system');
 
 INSERT INTO billing.duty (duty, description) VALUES
-	('reader', 'reads everything in the entity'),
+	('reader', 'reads everything in the entity, as every duty does'),
 	('biller', 'runs billing, validates, issues and discards documents, feeds usage'),
 	('contract_manager', 'maintains customers, accounts and contracts'),
 	('price_manager', 'maintains products, meters, taxes and prices'),
 	('approver', 'approves and rejects documents up to a limit, never those of their own making'),
 	('collector', 'books payments, handles disputes and dunning'),
 	('accountant', 'posts, closes periods, recognises revenue'),
-	('auditor', 'reads everything and the audit log, changes nothing'),
+	('auditor', 'examines the entity and its audit log, and holds no duty that changes anything'),
 	('admin', 'edits the entity and grants duties to others'),
 	('application', 'acts for the persons that use it, and feeds usage');
 

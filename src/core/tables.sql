@@ -94,7 +94,10 @@ CREATE TABLE billing.legal_entity (
 	CONSTRAINT legal_entity_auto_approve_limit_not_negative CHECK (auto_approve_limit >= 0),
 	CONSTRAINT legal_entity_zero_invoices_known CHECK (zero_invoices IN ('hold', 'issue')),
 	CONSTRAINT legal_entity_country_is_iso_3166 CHECK (country ~ '^[A-Z]{2}$'),
-	CONSTRAINT legal_entity_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000)
+	CONSTRAINT legal_entity_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000),
+	CONSTRAINT legal_entity_particulars_length CHECK (
+		coalesce(octet_length(address), 0) + coalesce(octet_length(postal_code), 0) + coalesce(octet_length(city), 0)
+		+ coalesce(octet_length(tax_id), 0) + coalesce(octet_length(registration_id), 0) <= 10000)
 );
 COMMENT ON TABLE billing.legal_entity IS
 	'The companies that bill: every row of business data belongs to one of them';
@@ -195,9 +198,10 @@ SELECT billing_internal.protect('billing.duty', 'reference', dump_filter => 'WHE
 SELECT billing_internal.protect('billing.duty_conflict', 'reference', dump_filter => 'WHERE false');
 SELECT billing_internal.protect('billing.duty_assignment', 'document');
 
--- An entity's code, currency, time zone and fiscal year carry its history: only the rest may be edited.
+-- An entity's code, currency, time zone, fiscal year and rounding carry its history: only the rest may be edited.
 REVOKE INSERT, UPDATE ON billing.legal_entity FROM billing_user;
-GRANT UPDATE (name, rounding_mode, auto_approve_limit, zero_invoices, address, postal_code, city, country, tax_id, registration_id)
+REVOKE USAGE ON SEQUENCE billing.legal_entity_entity_id_seq FROM billing_user;
+GRANT UPDATE (name, auto_approve_limit, zero_invoices, address, postal_code, city, country, tax_id, registration_id)
 	ON billing.legal_entity TO billing_user;
 
 -- An entity being created is in nobody's list yet: 0, the installation, stands for it.

@@ -161,11 +161,14 @@ BEGIN ATOMIC
 		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = a.account_id
 		WHERE a.entity_id = entity AND a.account_id = ANY (accounts)
 	), due AS MATERIALIZED (
-		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount
+		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount, true AS is_last
 		FROM billing_internal.entitlement(entity, accounts, through) d
 		JOIN party p ON p.account_id = d.account_id
 	), stands AS MATERIALIZED (
-		SELECT * FROM billing_internal.billed(entity, accounts, through)
+		-- where the document that credited a charge was discarded after the days were charged anew, both charges stand: only
+		-- the last can be what is entitled
+		SELECT b.*, b.charge_seq = max(b.charge_seq) OVER (PARTITION BY b.item_id, b.period_start, b.period_end) AS is_last
+		FROM billing_internal.billed(entity, accounts, through) b
 	), compared AS MATERIALIZED (
 		SELECT
 			coalesce(n.account_id, b.account_id) AS account_id,
@@ -182,7 +185,7 @@ BEGIN ATOMIC
 			b.tax_code_id AS billed_tax_code_id, b.tax_category AS billed_tax_category, b.tax_rate AS billed_tax_rate
 		FROM due n
 		FULL JOIN stands b
-			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end
+			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end AND b.is_last = n.is_last
 		WHERE n.item_id IS NULL OR b.item_id IS NULL
 			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
 	), change AS (
@@ -242,8 +245,9 @@ BEGIN ATOMIC
 		d.reverses_invoice_id, d.reverses_line_no, d.minor_unit, d.rounding_mode
 	FROM dated d
 	LEFT JOIN taxed t ON d.kind = 'charge' AND t.tax_code_id = d.found_tax_code_id
-		-- the rate of the day on which the charge falls due, also where it is a correction billed later
-		AND t.valid_from <= d.charge_date AND (t.valid_to IS NULL OR d.charge_date < t.valid_to)
+		-- the rate of the supply: its first day where it is due in advance, its last in arrears, whenever it is billed
+		AND t.valid_from <= least(d.charge_date, d.period_end - 1)
+		AND (t.valid_to IS NULL OR least(d.charge_date, d.period_end - 1) < t.valid_to)
 	LEFT JOIN billing.tax_code x ON x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id;
 END;
 COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date) IS
@@ -256,17 +260,18 @@ CREATE OR REPLACE FUNCTION billing.preview_invoice(entity text, account text, th
 	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(preview_invoice.entity) AS entity_id,
+			billing_internal.account_id(preview_invoice.entity, preview_invoice.account) AS account_id,
+			billing_internal.checked_date(preview_invoice.through_date, 'through date') AS through
+	)
 	SELECT d.billing_date, d.kind, c.code, i.code, d.description, d.period_start, d.period_end,
 		d.quantity, d.amount, d.currency, d.tax_category, d.tax_rate,
 		CASE
 			WHEN d.tariff IS NULL THEN 'there is no price on ' || d.period_start
 			WHEN d.amount IS NULL THEN billing_internal.rating_error(d.tariff, d.quantity, d.events)
 		END
-	FROM (SELECT
-			billing_internal.entity_id(preview_invoice.entity) AS entity_id,
-			billing_internal.account_id(preview_invoice.entity, preview_invoice.account) AS account_id,
-			billing_internal.checked_date(preview_invoice.through_date, 'through date') AS through
-		) q
+	FROM asked q
 	CROSS JOIN LATERAL billing_internal.difference(q.entity_id, ARRAY[q.account_id], q.through) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
@@ -282,13 +287,14 @@ CREATE OR REPLACE FUNCTION billing.entitlement(entity text, account text, throug
 	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
-	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
-		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency
-	FROM (SELECT
-			billing_internal.entity_id(entitlement.entity) AS entity_id,
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(entitlement.entity) AS entity_id,
 			billing_internal.account_id(entitlement.entity, entitlement.account) AS account_id,
 			billing_internal.checked_date(entitlement.through_date, 'through date') AS through
-		) q
+	)
+	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
+		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency
+	FROM asked q
 	CROSS JOIN LATERAL billing_internal.entitlement(q.entity_id, ARRAY[q.account_id], q.through) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
@@ -372,11 +378,13 @@ CREATE OR REPLACE FUNCTION billing.explain_invoice(entity text, invoice text)
 	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
-	WITH wanted AS MATERIALIZED (
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(explain_invoice.entity) AS entity_id,
+			billing_internal.invoice_id(explain_invoice.entity, explain_invoice.invoice) AS invoice_id
+	), wanted AS MATERIALIZED (
 		SELECT i.*, y.minor_unit, e.rounding_mode, e.time_zone
-		FROM (SELECT billing_internal.entity_id(explain_invoice.entity) AS entity_id) q
-		JOIN billing.invoice i ON i.entity_id = q.entity_id
-			AND i.invoice_id = billing_internal.invoice_id(explain_invoice.entity, explain_invoice.invoice)
+		FROM asked q
+		JOIN billing.invoice i ON i.entity_id = q.entity_id AND i.invoice_id = q.invoice_id
 		JOIN billing.legal_entity e ON e.entity_id = i.entity_id
 		JOIN billing.currency y ON y.currency = i.currency
 	), line AS MATERIALIZED (
@@ -507,17 +515,23 @@ BEGIN ATOMIC
 		AND (i.tax <> coalesce(s.tax, 0) OR i.total <> i.net + i.tax OR d.amount IS DISTINCT FROM i.total)
 	UNION ALL
 	SELECT 'tax is the rate on the sum of its lines, rounded once', count(*), min('D' || coalesce(t.invoice_id, s.invoice_id))
-	FROM (SELECT * FROM billing.invoice_tax x WHERE entity IS NULL OR x.entity_id = entity) t
+	FROM (
+		SELECT x.entity_id, x.invoice_id, x.category, x.rate, sum(x.base) AS base,
+			bool_and(x.tax = billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, e.rounding_mode)) AS is_rounded
+		FROM billing.invoice_tax x
+		JOIN billing.invoice i ON i.entity_id = x.entity_id AND i.invoice_id = x.invoice_id
+		JOIN billing.legal_entity e ON e.entity_id = x.entity_id
+		JOIN billing.currency y ON y.currency = i.currency
+		WHERE entity IS NULL OR x.entity_id = entity
+		GROUP BY x.entity_id, x.invoice_id, x.category, x.rate
+	) t
 	FULL JOIN (
-		SELECT l.entity_id, l.invoice_id, l.tax_category, l.tax_rate, c.exemption_reason, l.minor_unit, l.rounding_mode,
-			sum(l.amount) AS base
+		SELECT l.entity_id, l.invoice_id, l.tax_category, l.tax_rate, sum(l.amount) AS base
 		FROM line l
-		JOIN billing.tax_code c ON c.entity_id = l.entity_id AND c.tax_code_id = l.tax_code_id
 		WHERE l.tax_category IS NOT NULL
-		GROUP BY l.entity_id, l.invoice_id, l.tax_category, l.tax_rate, c.exemption_reason, l.minor_unit, l.rounding_mode
+		GROUP BY l.entity_id, l.invoice_id, l.tax_category, l.tax_rate
 	) s ON s.entity_id = t.entity_id AND s.invoice_id = t.invoice_id AND s.tax_category = t.category AND s.tax_rate = t.rate
-		AND s.base = t.base AND billing.round_amount(s.base * s.tax_rate * 0.01, s.minor_unit, s.rounding_mode) = t.tax
-	WHERE t.entity_id IS NULL OR s.entity_id IS NULL
+	WHERE t.base IS DISTINCT FROM s.base OR NOT t.is_rounded
 	UNION ALL
 	SELECT 'a line is its tariff applied to its quantity, prorated and rounded once', count(*),
 		min(format('%s line %s', l.reference, l.line_no))

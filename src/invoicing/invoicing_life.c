@@ -151,6 +151,41 @@ static BillingStatement credited_by = {
 	NULL
 };
 
+/*
+ * $1 entity, $2 document: another one that charges anew what this one credits.
+ * Without the credit both charges would stand.
+ */
+static BillingStatement charged_anew_by = {
+	"SELECT 'D' || n.invoice_id FROM billing.invoice_line c"
+	" JOIN billing.invoice_line n ON n.entity_id = c.entity_id AND n.item_id = c.item_id"
+	"  AND n.period_start = c.period_start AND n.period_end = c.period_end"
+	"  AND n.charge_seq > c.charge_seq AND n.kind = 'charge' AND NOT n.discarded"
+	" WHERE c.entity_id = $1 AND c.invoice_id = $2 AND c.kind = 'credit' AND n.invoice_id <> $2"
+	" AND NOT EXISTS (SELECT FROM billing.invoice_line r WHERE r.entity_id = n.entity_id"
+	"  AND r.reverses_invoice_id = n.invoice_id AND r.reverses_line_no = n.line_no"
+	"  AND r.kind = 'credit' AND NOT r.discarded) LIMIT 1",
+	2,
+	{ INT4OID, INT8OID },
+	NULL
+};
+
+/*
+ * $1 entity, $2 document: the account was billed through the last day on which a
+ * charge fell due that still stands, so that a run through a wrong day can be undone
+ */
+static BillingStatement lower_watermark = {
+	"UPDATE billing.account_watermark w SET billed_through = least(w.billed_through, coalesce("
+	"  (SELECT max(l.charge_date) FROM billing.contract_item i JOIN billing.invoice_line l"
+	"   ON l.entity_id = i.entity_id AND l.item_id = i.item_id"
+	"   WHERE i.entity_id = w.entity_id AND i.account_id = w.account_id AND NOT l.discarded),"
+	"  '1900-01-01'))"
+	" FROM billing.invoice v WHERE v.entity_id = $1 AND v.invoice_id = $2"
+	" AND w.entity_id = v.entity_id AND w.account_id = v.account_id",
+	2,
+	{ INT4OID, INT8OID },
+	NULL
+};
+
 /* $1 entity, $2 document */
 static BillingStatement discard_lines = {
 	"UPDATE billing.invoice_line SET discarded = true WHERE entity_id = $1 AND invoice_id = $2"
@@ -374,7 +409,13 @@ billing_invoicing_discard(PG_FUNCTION_ARGS)
 						errmsg("a line of the invoice is credited by another document"),
 						errdetail("It is document %s.", billing_core_text_value(0, 0)),
 						errhint("Discard that one first, or issue both.")));
+	if (billing_core_run(&charged_anew_by, values, NULL, false) > 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
+						errmsg("what the document credits is charged anew by another document"),
+						errdetail("It is document %s.", billing_core_text_value(0, 0)),
+						errhint("Discard that one first, or issue both.")));
 	billing_core_run(&discard_lines, values, NULL, false);
+	billing_core_run(&lower_watermark, values, NULL, false);
 	close_findings(entity_id, ids, "the document was discarded");
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -59,7 +59,10 @@ CREATE TABLE billing.customer (
 	CONSTRAINT customer_pkey PRIMARY KEY (entity_id, customer_id),
 	CONSTRAINT customer_code_key UNIQUE (entity_id, code),
 	CONSTRAINT customer_country_is_iso_3166 CHECK (country ~ '^[A-Z]{2}$'),
-	CONSTRAINT customer_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000)
+	CONSTRAINT customer_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000),
+	CONSTRAINT customer_particulars_length CHECK (
+		coalesce(octet_length(address), 0) + coalesce(octet_length(postal_code), 0) + coalesce(octet_length(city), 0)
+		+ coalesce(octet_length(tax_id), 0) + coalesce(octet_length(registration_id), 0) <= 10000)
 );
 COMMENT ON TABLE billing.customer IS 'The companies and people that buy';
 COMMENT ON COLUMN billing.customer.entity_id IS 'The entity they buy from';

@@ -3,7 +3,7 @@
 -- right to succeed, and then the books balance, or is refused with an error of class ZB that has a hint.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(68);
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Two entities of which everything called "theirs" is in the other one only

@@ -13,7 +13,7 @@ my $seed = $ENV{BILLING_SEED} // 20260101;
 srand $seed;
 note "seed $seed";
 
-my $accounts = 6000;    # more than a billing run takes in one transaction
+my $accounts = 5100;    # more than a billing run takes in one transaction
 my $rounds   = 4;       # kills of each kind of work
 
 my $node = PostgreSQL::Test::Cluster->new('kill');
@@ -65,7 +65,6 @@ sub kill_during
 		$kills++;
 		$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'the server did not come back';
 	}
-	note sprintf 'at %d s', time - $^T;
 	note sprintf '%s after %.3f s: %s', $killed ? 'killed' : 'ended before it was killed', $after, substr($statement, 0, 60);
 	return $killed;
 }
@@ -137,9 +136,9 @@ is($sql->("SELECT count(*), count(DISTINCT object_id) FROM billing.audit_log WHE
 is($sql->($clean), '', 'nothing is broken');
 
 # ----------------------------------------------------------------------------------------------------------------------
-# The whole server at once, in the middle of a correction of everything
+# The whole server at once, in the middle of a correction
 
-$sql->("SET SESSION AUTHORIZATION ada; SELECT count(billing.change_item('acme', 'a' || n, 'i', '2026-02-01', n + 1)) FROM generate_series(1, $accounts) n");
+$sql->("SET SESSION AUTHORIZATION ada; SELECT count(billing.change_item('acme', 'a' || n, 'i', '2026-02-01', n + 1)) FROM generate_series(1, 300) n");
 my ($in, $out, $error) = ("CALL billing.run_billing('acme', '2026-02-01');\n", '', '');
 my $psql = IPC::Run::start([ 'psql', '-XAtq', '-U', 'ada', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out, '2>', \$error);
 sleep 0.2 + rand 0.5;
@@ -148,7 +147,7 @@ $psql->finish;
 $node->start;
 is($sql->($half), '0', 'an immediate shutdown leaves nothing half');
 $sql->("SET SESSION AUTHORIZATION ada; CALL billing.run_billing('acme', '2026-02-01')");
-is($sql->("SELECT sum(l.amount) FROM billing.invoice_line l JOIN billing.document d ON d.entity_id = l.entity_id AND d.document_id = l.invoice_id WHERE d.state = 'draft'"), "$accounts.00", 'run again, one more for each is billed, once');
+is($sql->("SELECT sum(l.amount) FROM billing.invoice_line l JOIN billing.document d ON d.entity_id = l.entity_id AND d.document_id = l.invoice_id WHERE d.state = 'draft'"), '300.00', 'run again, one more for each that changed is billed, once');
 is($sql->($clean), '', 'nothing is broken');
 
 done_testing();
