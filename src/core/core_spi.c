@@ -69,12 +69,11 @@ raise_translated(MemoryContext context)
 	{
 		error->sqlerrcode = billing_error_of(error->sqlerrcode);
 		if (error->hint == NULL)
-			error->hint =
-				error->constraint_name == NULL ? pstrdup("Check the values given.")
-				: error->table_name == NULL
-					? psprintf("See the rule \"%s\".", error->constraint_name)
-					: psprintf("See the rule \"%s\" of table \"%s\".", error->constraint_name,
-							   error->table_name);
+			error->hint = error->constraint_name == NULL ? pstrdup("Check the values given.")
+						  : error->table_name == NULL
+							  ? psprintf("See the rule \"%s\".", error->constraint_name)
+							  : psprintf("See the rule \"%s\" of table \"%s\".",
+										 error->constraint_name, error->table_name);
 	}
 	FlushErrorState();
 	ReThrowError(error);

@@ -552,7 +552,7 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 'no period is billed twice', count(*), min(format('%s line %s', s.reference, s.line_no))
 	FROM (
-		SELECT l.*, lag(l.period_end) OVER (PARTITION BY l.entity_id, l.item_id ORDER BY l.period_start, l.period_end) AS before
+		SELECT l.*, lag(l.period_end) OVER (PARTITION BY l.entity_id, l.item_id ORDER BY l.period_start, l.period_end, l.charge_seq) AS before
 		FROM line l
 		WHERE l.kind = 'charge' AND NOT l.discarded AND NOT l.is_credited
 	) s

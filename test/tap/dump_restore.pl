@@ -206,6 +206,16 @@ $node->safe_psql('naive', 'SELECT billing.pre_restore()');
 command_ok([ 'pg_restore', '--exit-on-error', '-a', '-d', $node->connstr('naive'), "$dir/all.dump" ], 'and with it, the data go in after all');
 is_restored($node, 'naive', 'at the second attempt');
 
+# Rows that are missing are found before the guards stand again
+prepare($node, 'partial');
+my ($list) = run_command([ 'pg_restore', '-l', "$dir/all.dump" ]);
+append_to_file("$dir/list", join "\n", grep { !/ TABLE DATA billing customer / } split /\n/, $list);
+command_ok([ 'pg_restore', '--exit-on-error', '-a', '-L', "$dir/list", '-d', $node->connstr('partial'), "$dir/all.dump" ], 'a restore without one of the tables');
+like(error_of($node, 'partial', 'SELECT billing.post_restore()'), qr{^ZB011: table "billing_account" refers to rows that were not restored}, 'is not accepted');
+like(error_of($node, 'partial', "SELECT billing.create_entity('new', 'New', 'EUR', 'UTC')"), qr{^ZB011}, 'and nothing can be done in it');
+command_ok([ 'pg_restore', '--exit-on-error', '-a', '-t', 'customer', '-d', $node->connstr('partial'), "$dir/all.dump" ], 'until the table is there');
+is_restored($node, 'partial', 'in two parts');
+
 # Nobody but a superuser restores, and what is not committed is not begun
 $node->safe_psql('postgres', 'CREATE DATABASE rights');
 $node->safe_psql('rights', 'CREATE EXTENSION billing_erp CASCADE; CREATE ROLE operator LOGIN IN ROLE billing_owner, billing_user');
