@@ -75,7 +75,7 @@ SELECT amount, billing.round_amount(amount, 2) AS half_up, billing.round_amount(
 SELECT y.currency, y.minor_unit, billing.round_amount(1234.5678, y.minor_unit)
 	FROM billing.currency y WHERE y.currency IN ('JPY', 'EUR', 'BHD') ORDER BY y.minor_unit;
 
--- A share of days is exact up to 40 decimals; 10 of 30 days of 100 are 33.33, and three such shares lack a cent.
+-- A share of days is computed to 40 decimals and rounded once: 10 of 30 days of 100 are 33.33.
 SELECT billing.round_amount(billing.prorate(100, 10, 30), 2) AS third, billing.prorate(90, 10, 30) AS exact;
 
 -- Billing periods are counted from the anchor, never chained: a day that a month lacks becomes its last.

@@ -93,5 +93,6 @@ UPDATE billing.invoice SET total = 1, net = 1, tax = 0 WHERE number LIKE 'CN-%';
 SET ROLE billing_owner;
 UPDATE billing.invoice SET total = 1, net = 1, tax = 0 WHERE number LIKE 'CN-%';
 RESET ROLE;
-SELECT invariant, violations FROM billing.verify('regress_acme') ORDER BY invariant COLLATE "C";
+SELECT bool_and(violations = 0) AS clean FROM billing.verify('regress_acme');
+SELECT invariant, violations FROM billing.verify('regress_acme') WHERE invariant ~ '^(billed|legal|lines|no period|tax)' ORDER BY invariant COLLATE "C";
 ROLLBACK;

@@ -1,7 +1,7 @@
 -- The audit log: what leaves a record, what the record says, and that nobody can change, forge or leave out one.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(42);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'EUR', 'Europe/Berlin');
 SELECT pg_temp.staff('acme'), pg_temp.staff('other');

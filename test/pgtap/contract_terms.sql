@@ -1,7 +1,7 @@
 -- Contracts and their items: what is refused, and what amendments make of the versions of an item's terms.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(71);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'EUR', 'Europe/Berlin');
 SELECT pg_temp.staff('acme'), pg_temp.staff('other');

@@ -1,7 +1,7 @@
 -- Who acts, and what they may do: persons and logins, duties and their validity, acting for others.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(151);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin'), billing.create_entity('other', 'Other', 'EUR', 'Pacific/Kiritimati');
 SELECT pg_temp.staff('acme');

@@ -1,7 +1,7 @@
 -- Bill = entitled − billed: what amendments, corrected prices, late usage and dropped documents make of what was billed.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(104);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE');
 SELECT pg_temp.staff('acme'), pg_temp.stock('acme');

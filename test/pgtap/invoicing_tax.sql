@@ -1,7 +1,7 @@
 -- Tax: per category and rate on the sum of the lines, rounded once; which rate; what a document must have to be issued.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(137);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('even', 'Even', 'EUR', 'Europe/Berlin', 'DE', rounding_mode => 'half_even'),
 	billing.create_entity('yen', 'Yen', 'JPY', 'Asia/Tokyo', 'JP'), billing.create_entity('even-yen', 'Yen', 'JPY', 'Asia/Tokyo', 'JP', rounding_mode => 'half_even'),

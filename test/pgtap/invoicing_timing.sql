@@ -2,7 +2,7 @@
 -- charges, usage. Every amount is worked out by hand from 100 a period.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(49);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE');
 SELECT pg_temp.staff('acme'), pg_temp.stock('acme');

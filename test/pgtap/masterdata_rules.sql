@@ -1,7 +1,7 @@
 -- What master data may be: codes, tax codes and their rates over time, accounts, products, meters; by function and by SQL.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(131);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'USD', 'America/New_York');
 SELECT pg_temp.staff('acme'), pg_temp.staff('other');

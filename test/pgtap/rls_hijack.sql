@@ -2,7 +2,7 @@
 -- operators, casts, temporary tables and types of the same names.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(13);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE');
 SELECT pg_temp.staff('acme'), pg_temp.stock('acme');

@@ -1,7 +1,7 @@
 -- Who may approve: a person other than the maker, however they come in, up to their limit; and what needs nobody.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(52);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE');
 SELECT pg_temp.staff('acme'), pg_temp.stock('acme');

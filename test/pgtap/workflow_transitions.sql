@@ -1,7 +1,7 @@
 -- The state machine: every action from every state, for every duty. What billing.transition does not have is refused.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT no_plan();
+SELECT plan(139);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE');
 SELECT pg_temp.staff('acme'), pg_temp.stock('acme');

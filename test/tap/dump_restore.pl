@@ -219,7 +219,7 @@ is_restored($node, 'partial', 'in two parts');
 # Nobody but a superuser restores, and what is not committed is not begun
 $node->safe_psql('postgres', 'CREATE DATABASE rights');
 $node->safe_psql('rights', 'CREATE EXTENSION billing_erp CASCADE; CREATE ROLE operator LOGIN IN ROLE billing_owner, billing_user');
-like(error_of($node, 'rights', 'SET SESSION AUTHORIZATION operator; SELECT billing.pre_restore()'), qr/^42501/, 'pre_restore() is for superusers');
+like(error_of($node, 'rights', 'SET SESSION AUTHORIZATION operator; SELECT billing.pre_restore()'), qr/^ZB003/, 'pre_restore() is for superusers');
 $node->safe_psql('rights', 'BEGIN; SELECT billing.pre_restore(); ROLLBACK');
 is($node->safe_psql('rights', 'SHOW billing_erp.restoring'), 'off', 'what is rolled back is not begun');
 is($node->safe_psql('rights', 'SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()'), '0', 'and leaves no setting');
