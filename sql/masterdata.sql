@@ -34,7 +34,7 @@ SELECT billing.add_customer('regress_acme', 'c1', 'Customer AG', 'Street 1', '10
 	billing.add_account('regress_acme', 'plant', 'c1', 'EUR', 14, parent_account => 'group', tax_code => 'reverse', purchase_order_required => true);
 SELECT billing.add_account('regress_acme', 'plant', 'c1', 'EUR');
 SELECT billing.add_account('regress_acme', 'other', 'c2', 'EUR');
-SELECT billing.add_account('regress_acme', 'other', 'c1', 'XXX');
+SELECT billing.add_account('regress_acme', 'other', 'c1', 'QQQ');
 SELECT billing.add_account('regress_acme', 'other', 'c1', 'EUR', -1);
 SELECT a.code, p.code AS parent, a.currency, a.payment_terms_days, t.code AS tax_code, a.purchase_order_required
 	FROM billing.billing_account a

@@ -185,9 +185,9 @@ billing_core_add_login(PG_FUNCTION_ARGS)
 
 	billing_core_require_admin(0);
 	if (strcmp(person, billing_core_person_code(BILLING_SYSTEM_PERSON)) == 0)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_UNKNOWN_ACTOR),
-						errmsg("nobody logs in as the system"),
-						errhint("Name a person, or add one with billing.add_person().")));
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_UNKNOWN_ACTOR), errmsg("nobody logs in as the system"),
+				 errhint("Name a person, or add one with billing.add_person().")));
 	if (!OidIsValid(get_role_oid(role, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_UNKNOWN_CODE), errmsg("role \"%s\" does not exist", role),

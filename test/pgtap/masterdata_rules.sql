@@ -86,7 +86,7 @@ FROM (VALUES
 	($$SELECT billing.add_meter('acme', 'm', 'M', 'max')$$, 'ZB001'),
 	($$SELECT billing.add_meter('acme', 'm', 'M', 'count')$$, ''),
 	($$UPDATE billing.meter SET meter_id = 1$$, '42501'),
-	($$SELECT billing.add_price_book('acme', 'b', 'B', 'XXX')$$, 'ZB002'),
+	($$SELECT billing.add_price_book('acme', 'b', 'B', 'QQQ')$$, 'ZB002'),
 	($$SELECT billing.add_price_book('acme', 'b', 'B', 'EUR')$$, ''),
 	($$UPDATE billing.price_book SET currency = 'USD'$$, '42501')
 ) AS c (statement, code);
