@@ -90,7 +90,7 @@ static BillingStatement find_conflict = {
 	"SELECT a.duty, c.reason FROM billing.duty_assignment a JOIN billing.duty_conflict c"
 	" ON (c.duty, c.conflict_duty) IN ((a.duty, $3), ($3, a.duty))"
 	" WHERE a.entity_id = $1 AND a.person_id = $2"
-	" AND daterange(a.valid_from, a.valid_to) && daterange($4, $5) LIMIT 1",
+	" AND daterange(a.valid_from, a.valid_to) && daterange($4, $5) ORDER BY a.duty LIMIT 1",
 	5,
 	{ INT4OID, INT8OID, TEXTOID, DATEOID, DATEOID },
 	NULL
