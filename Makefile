@@ -8,7 +8,7 @@ EXTVERSION = 0.1.0
 MODULE_big = billing_erp
 
 # The rooms in the order in which they may use each other: a room uses only rooms to its left, in C and in SQL.
-ROOMS = core audit masterdata rating contract workflow metering invoicing worker
+ROOMS = core audit masterdata rating contract workflow metering usage invoicing worker
 
 # The documented behaviour, as transcripts: for each room, in the same order, sql/<room>.sql and then sql/<room>_*.sql
 REGRESS = $(foreach room,$(ROOMS),$(patsubst sql/%.sql,%,$(wildcard sql/$(room).sql) $(sort $(wildcard sql/$(room)_*.sql))))

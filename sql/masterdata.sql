@@ -48,7 +48,10 @@ SELECT billing.add_product('regress_acme', 'storage', 'Storage', 'E34', 'standar
 SELECT billing.add_product('regress_acme', 'hours', 'Hours', 'hours');
 SELECT billing.add_meter('regress_acme', 'peak', 'Peak', 'maximum');
 SELECT code, name, unit_code FROM billing.product;
-SELECT code, aggregation, value_field FROM billing.meter;
+-- A meter may look deeper into the events: a path to its value, a filter that is true or not, names to measure apart by.
+SELECT billing.add_meter('regress_acme', 'vm.hours', 'Core hours', 'time_weighted', '$.vm.cores', '!exists($.test)', '{region,size=$.vm.size}', 2, time_unit => 3600);
+SELECT billing.add_meter('regress_acme', 'answers', 'Calls answered', 'count', filter => '$.status');
+SELECT code, aggregation, value_field, filter, group_by FROM billing.meter ORDER BY code;
 
 -- Master data may be edited by plain SQL by whoever has the duty. What carries history stays.
 UPDATE billing.billing_account SET purchase_order = 'PO-1' WHERE code = 'plant' RETURNING code, purchase_order;

@@ -55,4 +55,22 @@
 #define billing_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* 16 lets an index insertion know that only summarizing indexes need it */
+#if PG_VERSION_NUM >= 160000
+#define billing_insert_index_tuples(result, slot, estate, no_error, conflict) \
+	list_free(ExecInsertIndexTuples(result, slot, estate, false, no_error, conflict, NIL, false))
+#else
+#define billing_insert_index_tuples(result, slot, estate, no_error, conflict) \
+	list_free(ExecInsertIndexTuples(result, slot, estate, false, no_error, conflict, NIL))
+#endif
+
+/* 18 counts what index scans do */
+#if PG_VERSION_NUM >= 180000
+#define billing_begin_index_scan(table, index, snapshot, keys) \
+	index_beginscan(table, index, snapshot, NULL, keys, 0)
+#else
+#define billing_begin_index_scan(table, index, snapshot, keys) \
+	index_beginscan(table, index, snapshot, keys, 0)
+#endif
+
 #endif /* BILLING_PG_COMPAT_H */

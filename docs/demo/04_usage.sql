@@ -86,7 +86,7 @@ SET SESSION AUTHORIZATION feed;
 \pset footer off
 \echo 'One call per company and day:'
 SELECT b.entity, count(*) AS calls, sum(b.events) AS events, sum(r.accepted) AS accepted, sum(r.duplicate) AS duplicate,
-	sum(r.conflicting) AS conflicting, sum(r.unknown) AS unknown, sum(r.malformed) AS malformed
+	sum(r.conflicting) AS conflicting, sum(r.quarantined) AS quarantined
 FROM (SELECT entity, day, count(*) AS events, jsonb_agg(event) AS batch FROM demo.event GROUP BY entity, day) b,
 	LATERAL billing.ingest_usage(b.entity, b.batch) r
 GROUP BY b.entity ORDER BY b.entity;

@@ -14,7 +14,7 @@ FROM billing.contract_term WHERE contract = 'q-003-c' AND item = 'seats';
 \o
 SET SESSION AUTHORIZATION feed;
 \echo 'Quarantined usage of n-031 is taken again; one event of 30 October comes late:'
-SELECT accepted, duplicate, conflicting, unknown, malformed FROM billing.replay_usage('nimbus');
+SELECT accepted, duplicate, conflicting, quarantined FROM billing.replay_usage('nimbus');
 SELECT accepted FROM billing.ingest_usage('nimbus', jsonb_build_array(demo.cloud_event('/metering/us-east', 'late-1', 'transfer.gb', 'n-002',
 	'2026-10-30 23:59', 'America/Chicago', '{"quantity": 600}')));
 

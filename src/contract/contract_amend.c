@@ -38,8 +38,8 @@ static BillingStatement supersede = {
 /* $1 entity, $2 superseded versions, $3 day, $4 reason: what lies before the day stays */
 static BillingStatement keep_before = {
 	"INSERT INTO billing.contract_item_version (entity_id, item_id, account_id, meter_id,"
-	" valid_from, valid_to, quantity, tariff, price_book_id, recorded_by, reason)"
-	" SELECT entity_id, item_id, account_id, meter_id, valid_from, $3, quantity, tariff,"
+	" own_usage, valid_from, valid_to, quantity, tariff, price_book_id, recorded_by, reason)"
+	" SELECT entity_id, item_id, account_id, meter_id, own_usage, valid_from, $3, quantity, tariff,"
 	" price_book_id, billing_internal.actor_id(), $4"
 	" FROM billing.contract_item_version"
 	" WHERE entity_id = $1 AND version_id = ANY ($2) AND valid_from < $3",
@@ -55,8 +55,8 @@ static BillingStatement keep_before = {
  */
 static BillingStatement change_from = {
 	"INSERT INTO billing.contract_item_version (entity_id, item_id, account_id, meter_id,"
-	" valid_from, valid_to, quantity, tariff, price_book_id, recorded_by, reason)"
-	" SELECT entity_id, item_id, account_id, meter_id, greatest(valid_from, $3), valid_to,"
+	" own_usage, valid_from, valid_to, quantity, tariff, price_book_id, recorded_by, reason)"
+	" SELECT entity_id, item_id, account_id, meter_id, own_usage, greatest(valid_from, $3), valid_to,"
 	" coalesce($5, quantity),"
 	" CASE WHEN $6 IS NULL AND $7 IS NULL THEN tariff ELSE $6::billing.tariff END,"
 	" CASE WHEN $6 IS NULL AND $7 IS NULL THEN price_book_id ELSE $7 END,"

@@ -23,7 +23,8 @@ enum
 	ITEM_TARIFF = 6,
 	ITEM_PRICE_BOOK = 7,
 	ITEM_TIMING = 8,
-	ITEM_METER = 9
+	ITEM_METER = 9,
+	ITEM_OWN_USAGE = 12
 };
 
 BillingStatement billing_contract_by_code = {
@@ -56,7 +57,7 @@ static BillingCall create_contract = {
 /* a one-time charge is due on the first day of its terms, which last that day */
 static BillingCall add_item = {
 	"contract_manager",
-	12,
+	13,
 	{ { "entity", ARG_ENTITY, false, NULL },
 	  { "contract", ARG_REFERENCE, false, &billing_contract_by_code },
 	  { "item", ARG_CODE, false, NULL },
@@ -68,17 +69,18 @@ static BillingCall add_item = {
 	  { "timing", ARG_CODE, true, NULL },
 	  { "meter", ARG_REFERENCE, true, &billing_masterdata_meter },
 	  { "first day", ARG_DATE, true, NULL },
-	  { "day after the last", ARG_DATE, true, NULL } },
+	  { "day after the last", ARG_DATE, true, NULL },
+	  { "own usage", ARG_BOOLEAN, false, NULL } },
 	{ "WITH item AS ("
 	  " INSERT INTO billing.contract_item (entity_id, contract_id, code, account_id, product_id,"
-	  " charge, timing, meter_id)"
+	  " charge, timing, meter_id, own_usage)"
 	  " SELECT $1, c.contract_id, $3, c.account_id, $4, $5,"
-	  " coalesce($9, CASE WHEN $5 = 'usage' THEN 'arrears' ELSE 'advance' END), $10"
+	  " coalesce($9, CASE WHEN $5 = 'usage' THEN 'arrears' ELSE 'advance' END), $10, $13"
 	  " FROM billing.contract c WHERE c.entity_id = $1 AND c.contract_id = $2"
 	  " RETURNING *)"
 	  " INSERT INTO billing.contract_item_version (entity_id, item_id, account_id, meter_id,"
-	  " valid_from, valid_to, quantity, tariff, price_book_id, recorded_by)"
-	  " SELECT $1, i.item_id, i.account_id, i.meter_id, coalesce($11, c.start_date),"
+	  " own_usage, valid_from, valid_to, quantity, tariff, price_book_id, recorded_by)"
+	  " SELECT $1, i.item_id, i.account_id, i.meter_id, i.own_usage, coalesce($11, c.start_date),"
 	  " CASE WHEN $5 = 'one_time' THEN coalesce($11, c.start_date) + 1 ELSE $12 END,"
 	  " $6, $7::billing.tariff, $8, billing_internal.actor_id()"
 	  " FROM item i JOIN billing.contract c ON c.entity_id = $1 AND c.contract_id = $2",
@@ -124,6 +126,9 @@ check_terms(FunctionCallInfo fcinfo)
 		refuse_terms("usage needs a meter", "Give the code of the meter that measures it.");
 	if (!is_usage && !PG_ARGISNULL(ITEM_METER))
 		refuse_terms("only usage has a meter", "Leave meter out, or charge usage.");
+	if (!is_usage && !PG_ARGISNULL(ITEM_OWN_USAGE) && PG_GETARG_BOOL(ITEM_OWN_USAGE))
+		refuse_terms("only an item that charges usage has usage of its own",
+					 "Leave own_usage out, or charge usage.");
 	if (is_usage && !PG_ARGISNULL(ITEM_QUANTITY))
 		refuse_terms("usage has no agreed quantity", "Leave quantity out: the meter measures it.");
 	if (!is_usage && PG_ARGISNULL(ITEM_QUANTITY))
@@ -167,7 +172,7 @@ billing_contract_create(PG_FUNCTION_ARGS)
 
 /*
  * billing.add_item(entity, contract, item, product, charge, quantity, tariff, price_book, timing,
- *                  meter, valid_from, valid_to) RETURNS void
+ *                  meter, valid_from, valid_to, own_usage) RETURNS void
  */
 Datum
 billing_contract_add_item(PG_FUNCTION_ARGS)

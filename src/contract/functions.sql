@@ -11,11 +11,11 @@ COMMENT ON FUNCTION billing.create_contract(text, text, text, date, date, text, 
 CREATE OR REPLACE FUNCTION billing.add_item(
 	entity text, contract text, item text, product text, charge text, quantity numeric DEFAULT NULL,
 	tariff jsonb DEFAULT NULL, price_book text DEFAULT NULL, timing text DEFAULT NULL, meter text DEFAULT NULL,
-	valid_from date DEFAULT NULL, valid_to date DEFAULT NULL) RETURNS void
+	valid_from date DEFAULT NULL, valid_to date DEFAULT NULL, own_usage boolean DEFAULT false) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_add_item';
-COMMENT ON FUNCTION billing.add_item(text, text, text, text, text, numeric, jsonb, text, text, text, date, date) IS
-	'Adds an item to a contract: recurring, usage or one_time, priced by a tariff or a price book, from a day (the contract''s first) to the day before another (its end); needs the duty contract_manager';
+COMMENT ON FUNCTION billing.add_item(text, text, text, text, text, numeric, jsonb, text, text, text, date, date, boolean) IS
+	'Adds an item to a contract: recurring, usage or one_time, priced by a tariff or a price book, from a day (the contract''s first) to the day before another (its end); with own_usage it charges for the events that name it alone; needs the duty contract_manager';
 
 CREATE OR REPLACE FUNCTION billing.change_item(
 	entity text, contract text, item text, valid_from date, quantity numeric DEFAULT NULL,
@@ -52,7 +52,7 @@ BEGIN ATOMIC
 		SELECT DISTINCT v.entity_id, v.item_id
 		FROM billing.contract_item_version v
 		JOIN billing.contract_item o USING (entity_id, item_id)
-		WHERE v.account_id <> o.account_id OR v.meter_id IS DISTINCT FROM o.meter_id
+		WHERE v.account_id <> o.account_id OR v.meter_id IS DISTINCT FROM o.meter_id OR v.own_usage <> o.own_usage
 	) odd ON odd.entity_id = i.entity_id AND odd.item_id = i.item_id
 	WHERE (entity IS NULL OR i.entity_id = entity)
 		AND (i.account_id <> c.account_id OR a.currency IS DISTINCT FROM c.currency OR odd.item_id IS NOT NULL)

@@ -45,6 +45,7 @@ CREATE TABLE billing.contract_item (
 	charge      text         NOT NULL,
 	timing      text         NOT NULL,
 	meter_id    bigint,
+	own_usage   boolean      NOT NULL DEFAULT false,
 	CONSTRAINT contract_item_pkey PRIMARY KEY (entity_id, item_id),
 	CONSTRAINT contract_item_code_key UNIQUE (entity_id, contract_id, code),
 	CONSTRAINT contract_item_contract_fkey FOREIGN KEY (entity_id, contract_id) REFERENCES billing.contract,
@@ -54,9 +55,11 @@ CREATE TABLE billing.contract_item (
 	CONSTRAINT contract_item_charge_known CHECK (charge IN ('recurring', 'usage', 'one_time')),
 	CONSTRAINT contract_item_timing_known CHECK (timing IN ('advance', 'arrears')),
 	CONSTRAINT contract_item_usage_has_meter CHECK ((charge = 'usage') = (meter_id IS NOT NULL)),
-	CONSTRAINT contract_item_usage_in_arrears CHECK (charge <> 'usage' OR timing = 'arrears')
+	CONSTRAINT contract_item_usage_in_arrears CHECK (charge <> 'usage' OR timing = 'arrears'),
+	CONSTRAINT contract_item_own_usage_is_usage CHECK (charge = 'usage' OR NOT own_usage)
 );
 CREATE INDEX contract_item_by_account ON billing.contract_item (entity_id, account_id);
+CREATE INDEX contract_item_with_own_usage ON billing.contract_item (entity_id) WHERE own_usage;
 COMMENT ON TABLE billing.contract_item IS 'One thing that a contract charges for; its terms are in contract_item_version';
 COMMENT ON COLUMN billing.contract_item.entity_id IS 'The entity';
 COMMENT ON COLUMN billing.contract_item.item_id IS 'Key within the entity';
@@ -67,6 +70,7 @@ COMMENT ON COLUMN billing.contract_item.product_id IS 'What is charged for';
 COMMENT ON COLUMN billing.contract_item.charge IS 'recurring: a quantity per period; usage: what a meter measured in the period; one_time: once, on the first day of its terms';
 COMMENT ON COLUMN billing.contract_item.timing IS 'advance: due when the period begins; arrears: due when it has ended';
 COMMENT ON COLUMN billing.contract_item.meter_id IS 'What measures the usage';
+COMMENT ON COLUMN billing.contract_item.own_usage IS 'Whether it charges for the events that name it alone; otherwise for those that name the account';
 
 CREATE TABLE billing.contract_item_version (
 	entity_id     integer          NOT NULL,
@@ -74,6 +78,7 @@ CREATE TABLE billing.contract_item_version (
 	item_id       bigint           NOT NULL,
 	account_id    bigint           NOT NULL,
 	meter_id      bigint,
+	own_usage     boolean          NOT NULL DEFAULT false,
 	valid_from    date             NOT NULL,
 	valid_to      date,
 	quantity      billing.quantity,
@@ -96,7 +101,7 @@ CREATE TABLE billing.contract_item_version (
 		entity_id WITH =, item_id WITH =, daterange(valid_from, valid_to) WITH &&) WHERE (superseded_at IS NULL),
 	CONSTRAINT contract_item_version_usage_charged_once EXCLUDE USING gist (
 		entity_id WITH =, account_id WITH =, meter_id WITH =, daterange(valid_from, valid_to) WITH &&)
-		WHERE (superseded_at IS NULL AND meter_id IS NOT NULL)
+		WHERE (superseded_at IS NULL AND NOT own_usage AND meter_id IS NOT NULL)
 );
 CREATE INDEX contract_item_version_current ON billing.contract_item_version (entity_id, item_id) WHERE superseded_at IS NULL;
 COMMENT ON TABLE billing.contract_item_version IS
@@ -106,6 +111,7 @@ COMMENT ON COLUMN billing.contract_item_version.version_id IS 'Key within the en
 COMMENT ON COLUMN billing.contract_item_version.item_id IS 'The item';
 COMMENT ON COLUMN billing.contract_item_version.account_id IS 'The item''s billing account: no usage of an account is charged by two items';
 COMMENT ON COLUMN billing.contract_item_version.meter_id IS 'The item''s meter';
+COMMENT ON COLUMN billing.contract_item_version.own_usage IS 'The item''s own_usage: the account may have many such items with one meter';
 COMMENT ON COLUMN billing.contract_item_version.valid_from IS 'First day of the terms';
 COMMENT ON COLUMN billing.contract_item_version.valid_to IS 'Day after the last, or null for an open end';
 COMMENT ON COLUMN billing.contract_item_version.quantity IS 'Quantity per period, or once; null for usage';

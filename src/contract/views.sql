@@ -18,7 +18,8 @@ SELECT
 	c.currency,
 	v.recorded_at,
 	v.entity_id,
-	v.version_id
+	v.version_id,
+	i.own_usage
 FROM billing.contract_item_version v
 JOIN billing.contract_item i USING (entity_id, item_id)
 JOIN billing.contract c USING (entity_id, contract_id)
@@ -46,3 +47,4 @@ COMMENT ON COLUMN billing.contract_term.currency IS 'Currency of the price';
 COMMENT ON COLUMN billing.contract_term.recorded_at IS 'When these terms were recorded';
 COMMENT ON COLUMN billing.contract_term.entity_id IS 'Key of the entity';
 COMMENT ON COLUMN billing.contract_term.version_id IS 'Key of the version';
+COMMENT ON COLUMN billing.contract_term.own_usage IS 'Whether the item charges for the events that name it alone';

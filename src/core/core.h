@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "utils/date.h"
 #include "utils/numeric.h"
+#include "utils/snapshot.h"
 
 #define BILLING_MAX_STATEMENT_ARGS 20
 
@@ -45,8 +46,13 @@ extern uint64 billing_core_run(BillingStatement *statement, Datum *values, const
 							   bool read_only);
 extern uint64 billing_core_run_latest(BillingStatement *statement, Datum *values,
 									  const char *nulls);
+extern uint64 billing_core_run_at(BillingStatement *statement, Datum *values, const char *nulls,
+								  Snapshot snapshot);
 extern uint64 billing_core_run_privileged(BillingStatement *statement, Datum *values,
 										  const char *nulls, bool read_only);
+extern uint64 billing_core_run_privileged_latest(BillingStatement *statement, Datum *values,
+												 const char *nulls);
+extern Portal billing_core_open(BillingStatement *statement, Datum *values, const char *nulls);
 extern uint64 billing_core_execute(const char *sql);
 extern Datum billing_core_value(uint64 row, int column, bool *isnull);
 extern Datum billing_core_value_copy(uint64 row, int column, bool typbyval, int16 typlen,
@@ -91,6 +97,9 @@ extern void billing_core_check_date(DateADT value, const char *name);
 extern int32 billing_core_entity_id(const char *code);
 extern int32 billing_core_arg_entity(FunctionCallInfo fcinfo, int argno);
 extern DateADT billing_core_entity_today(int32 entity_id);
+
+/* core_protect.c */
+extern void billing_core_protect_partition(Oid partition, const char *kind);
 
 /* core_money.c */
 extern Numeric billing_core_round(Numeric amount, int32 minor_unit, bool half_even);

@@ -139,6 +139,7 @@ require_duty_once(int32 entity_id, const char *duty)
 
 PG_FUNCTION_INFO_V1(billing_core_guard_writes);
 PG_FUNCTION_INFO_V1(billing_core_guard_duty);
+PG_FUNCTION_INFO_V1(billing_core_guard_row);
 
 /*
  * billing_internal.guard_writes() RETURNS trigger, BEFORE STATEMENT, argument: the kind of table
@@ -164,6 +165,9 @@ billing_core_guard_writes(PG_FUNCTION_ARGS)
 		refuse_change("changed", table);
 	if (!by_function && strcmp(kind, "master") != 0)
 		refuse_direct_write(table);
+	/* before the first row draws an id: no id is older than its transaction (usage_watermark.c) */
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		(void) GetTopFullTransactionId();
 	PG_RETURN_POINTER(NULL);
 }
 
@@ -190,4 +194,20 @@ billing_core_guard_duty(PG_FUNCTION_ARGS)
 		refuse_new_key(trigger->tg_relation, trigger->tg_trigtuple, row);
 	require_duty_once(entity_id, trigger->tg_trigger->tgargs[0]);
 	PG_RETURN_POINTER(row);
+}
+
+/*
+ * billing_internal.guard_row(table_name text) RETURNS boolean
+ *
+ * For the CHECK of a table whose triggers a dump makes after its rows: true where
+ * a function of the extension writes, or a restore; raises ZB010 otherwise.  Like
+ * a trigger it does nothing for a superuser who says session_replication_role = replica.
+ */
+Datum
+billing_core_guard_row(PG_FUNCTION_ARGS)
+{
+	if (!is_unguarded() && GetUserId() != billing_core_owner() &&
+		SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+		refuse_direct_write(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(true);
 }

@@ -131,6 +131,22 @@ isolate_entities(const char *name)
 			name);
 }
 
+/*
+ * Give a partition that is made at run time the protection of its parent: its
+ * own row-level security and guards.  It is no member of the extension, so that
+ * pg_dump takes it with its rows.  Inside SPI, as billing_owner.
+ */
+void
+billing_core_protect_partition(Oid partition, const char *kind)
+{
+	char *name = table_name(partition);
+
+	isolate_entities(name);
+	command("CREATE TRIGGER a_guard_writes BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s"
+			" FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.guard_writes(%s)",
+			name, quote_literal_cstr(kind));
+}
+
 PG_FUNCTION_INFO_V1(billing_core_protect);
 PG_FUNCTION_INFO_V1(billing_core_create_roles);
 PG_FUNCTION_INFO_V1(billing_core_adopt);

@@ -4,8 +4,13 @@
  *
  * CREATE EXTENSION makes triggers and foreign keys before pg_restore loads the
  * rows, in any order.  Between the two calls no trigger fires, so that every row
- * is taken as it comes; the second call looks for rows that refer to none.
+ * is taken as it comes; the second call looks for rows that refer to none, and
+ * lets every room mend what a dump cannot carry, such as numbers of transactions.
  * Without the calls the first row is refused.
+ *
+ * A room's part is the function billing_internal.restored_<room>(), which takes
+ * and returns nothing and is SECURITY DEFINER.  They are found in the catalog and
+ * run in the order of the rooms, when the guards stand again.
  */
 #include "pg_compat.h"
 
@@ -43,6 +48,18 @@ static BillingStatement foreign_keys = {
 	NULL
 };
 
+static BillingStatement find_mends = {
+	"SELECT quote_ident(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+	" JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
+	" WHERE n.nspname = 'billing_internal' AND p.proname LIKE 'restored\\_%' AND p.pronargs = 0"
+	" AND p.prorettype = 'void'::regtype"
+	" AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'billing_erp')"
+	" ORDER BY p.oid",
+	0,
+	{ 0 },
+	NULL
+};
+
 /* Refuse a restore of which some rows are missing. */
 static void
 check_foreign_keys(void)
@@ -62,6 +79,23 @@ check_foreign_keys(void)
 					 errmsg("table \"%s\" refers to rows that were not restored", names[3 * i + 1]),
 					 errdetail("Some of its rows violate the foreign key \"%s\".", names[3 * i]),
 					 errhint("Restore what is missing and call billing.post_restore() again.")));
+	}
+}
+
+/* Let every room mend what it could not dump. */
+static void
+mend_rooms(void)
+{
+	uint64 count = billing_core_run(&find_mends, NULL, NULL, true);
+	char **names = palloc(sizeof(char *) * (count + 1));
+	uint64 i;
+
+	for (i = 0; i < count; i++)
+		names[i] = billing_core_text_value(i, 0);
+	for (i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) billing_core_execute(psprintf("SELECT billing_internal.%s()", names[i]));
 	}
 }
 
@@ -124,6 +158,7 @@ billing_core_post_restore(PG_FUNCTION_ARGS)
 	SPI_connect();
 	check_foreign_keys();
 	set_restoring(false);
+	mend_rooms();
 	SPI_finish();
 	PG_RETURN_VOID();
 }

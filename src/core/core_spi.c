@@ -128,6 +128,34 @@ billing_core_run_latest(BillingStatement *statement, Datum *values, const char *
 	return run_in_snapshot(statement, values, nulls, GetLatestSnapshot(), false);
 }
 
+/* Run a statement as the owner of the tables and past row-level security. */
+static uint64
+run_past_policies(BillingStatement *statement, Datum *values, const char *nulls, Snapshot snapshot,
+				  bool read_only)
+{
+	Oid user;
+	int context;
+	uint64 processed;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(billing_core_owner(),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	processed = run_in_snapshot(statement, values, nulls, snapshot, read_only);
+	SetUserIdAndSecContext(user, context);
+	return processed;
+}
+
+/*
+ * The same, seeing what a snapshot sees and what the transaction has written
+ * since: two readings in one snapshot differ by the transaction's own writes alone.
+ */
+uint64
+billing_core_run_at(BillingStatement *statement, Datum *values, const char *nulls,
+					Snapshot snapshot)
+{
+	return run_in_snapshot(statement, values, nulls, snapshot, false);
+}
+
 /*
  * Run a statement as the owner of the tables and past row-level security: for
  * finding out who acts and what they may see, which the policies themselves
@@ -138,16 +166,22 @@ uint64
 billing_core_run_privileged(BillingStatement *statement, Datum *values, const char *nulls,
 							bool read_only)
 {
-	Oid user;
-	int context;
-	uint64 processed;
+	return run_past_policies(statement, values, nulls, InvalidSnapshot, read_only);
+}
 
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(billing_core_owner(),
-						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
-	processed = billing_core_run(statement, values, nulls, read_only);
-	SetUserIdAndSecContext(user, context);
-	return processed;
+/* The same, seeing what is committed by now. */
+uint64
+billing_core_run_privileged_latest(BillingStatement *statement, Datum *values, const char *nulls)
+{
+	return run_past_policies(statement, values, nulls, GetLatestSnapshot(), false);
+}
+
+/* Open a cursor for a statement that reads more rows than fit into memory, in the active snapshot. */
+Portal
+billing_core_open(BillingStatement *statement, Datum *values, const char *nulls)
+{
+	prepare(statement);
+	return SPI_cursor_open(NULL, statement->plan, values, nulls, true);
 }
 
 /* Run a command that was put together from identifiers, never from values. */

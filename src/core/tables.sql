@@ -31,6 +31,13 @@ CREATE FUNCTION billing_internal.guard_writes() RETURNS trigger
 COMMENT ON FUNCTION billing_internal.guard_writes() IS
 	'Statement trigger: refuses writes that no function of the extension does, and deletions';
 
+CREATE FUNCTION billing_internal.guard_row(table_name text) RETURNS boolean
+	STABLE STRICT
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_guard_row';
+COMMENT ON FUNCTION billing_internal.guard_row(text) IS
+	'For CHECK constraints of tables whose triggers a dump makes after their rows: refuses a row that no function of the extension writes, and no restore';
+GRANT EXECUTE ON FUNCTION billing_internal.guard_row(text) TO billing_user;
+
 CREATE FUNCTION billing_internal.guard_duty() RETURNS trigger
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_guard_duty';

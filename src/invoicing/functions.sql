@@ -23,17 +23,18 @@ CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts
 	RETURNS TABLE (
 		account_id bigint, item_id bigint, version_id bigint, charge text, charge_date date,
 		period_start date, period_end date, days integer, of_days integer,
-		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric)
+		quantity numeric, events bigint, dimensions text, tariff billing.tariff, exact_amount numeric)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
 	WITH item AS MATERIALIZED (
-		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing, i.product_id, i.meter_id
+		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing, i.product_id, i.meter_id,
+			CASE WHEN i.own_usage THEN i.item_id ELSE 0 END AS usage_item
 		FROM billing.contract_item i
 		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
 	), term AS MATERIALIZED (
 		-- the terms of each item as known now, cut to the contract's own
 		SELECT
-			i.account_id, i.item_id, v.version_id, i.charge, i.timing, i.product_id, i.meter_id,
+			i.account_id, i.item_id, v.version_id, i.charge, i.timing, i.product_id, i.meter_id, i.usage_item,
 			c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
 			greatest(v.valid_from, c.start_date) AS valid_from,
 			least(v.valid_to, c.end_date) AS valid_to,
@@ -56,8 +57,8 @@ BEGIN ATOMIC
 				greatest(t.valid_from, least(t.valid_to - 1, t.through_date)))
 		) AS n
 		WHERE t.charge <> 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
-	), stretch AS (
-		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.quantity, p.tariff, p.price_book_id,
+	), stretch AS MATERIALIZED (
+		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.usage_item, p.quantity, p.tariff, p.price_book_id,
 			CASE p.timing WHEN 'advance' THEN greatest(p.whole_start, p.start_date) ELSE least(p.whole_end, p.end_date) END AS charge_date,
 			greatest(p.whole_start, p.start_date, p.valid_from) AS period_start,
 			least(p.whole_end, p.end_date, p.valid_to) AS period_end,
@@ -65,43 +66,82 @@ BEGIN ATOMIC
 			p.through_date
 		FROM period p
 		UNION ALL
-		SELECT t.account_id, t.item_id, t.version_id, t.charge, t.product_id, t.meter_id, t.quantity, t.tariff, t.price_book_id,
+		SELECT t.account_id, t.item_id, t.version_id, t.charge, t.product_id, t.meter_id, t.usage_item, t.quantity, t.tariff, t.price_book_id,
 			t.valid_from, t.valid_from, t.valid_from + 1, 1, t.through_date
 		FROM term t
 		WHERE t.charge = 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
+	), used AS MATERIALIZED (
+		-- the stretches that usage is due for, and how their meters measure it
+		SELECT s.*, row_number() OVER () AS stretch_no,
+			m.aggregation, m.percentile, m.time_unit, m.quantity_scale::integer AS quantity_scale, m.quantity_rounding,
+			date_trunc('month', s.period_start::timestamp)::date AS first_month,
+			(extract(year FROM s.period_end - 1)::integer - extract(year FROM s.period_start)::integer) * 12
+				+ extract(month FROM s.period_end - 1)::integer - extract(month FROM s.period_start)::integer AS more_months
+		FROM stretch s
+		JOIN billing.meter m ON m.entity_id = entity AND m.meter_id = s.meter_id
+		WHERE s.charge = 'usage' AND s.charge_date <= s.through_date
+	), cell AS MATERIALIZED (
+		SELECT c.account_id, c.item_id, c.meter_id, c.month, c.dimensions, c.sample, c.days, c.recomputed
+		FROM billing_internal.usage_cells(entity, ARRAY(SELECT DISTINCT u.account_id FROM used u)) c
+	), reading AS (
+		SELECT u.stretch_no, c.dimensions, c.sample, c.days, c.recomputed
+		FROM used u
+		CROSS JOIN LATERAL generate_series(0, u.more_months) AS k
+		JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
+			AND c.month = (u.first_month + make_interval(months => k))::date
+		UNION ALL
+		-- a level carries over from any month before
+		SELECT u.stretch_no, c.dimensions, c.sample, c.days, c.recomputed
+		FROM used u
+		JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
+			AND c.month < u.first_month
+		WHERE u.aggregation = 'time_weighted'
+	), usage AS MATERIALIZED (
+		SELECT g.stretch_no, g.dimensions, (g.measured).quantity, (g.measured).events
+		FROM (
+			SELECT r.stretch_no, r.dimensions,
+				billing_internal.measure(r.days, r.sample, r.recomputed, u.aggregation, u.period_start, u.period_end,
+					(SELECT e.time_zone FROM billing.legal_entity e WHERE e.entity_id = entity),
+					u.percentile, u.time_unit, u.quantity_scale, u.quantity_rounding) AS measured
+			FROM reading r
+			JOIN used u ON u.stretch_no = r.stretch_no
+			GROUP BY r.stretch_no, r.dimensions
+		) g
 	), measured AS MATERIALIZED (
-		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.meter_id, s.charge_date, s.period_start, s.period_end,
-			CASE WHEN s.charge = 'recurring' THEN s.period_end - s.period_start ELSE s.of_days END AS days,
-			s.of_days,
-			CASE WHEN s.charge = 'usage' THEN coalesce(u.quantity, 0) ELSE s.quantity END AS quantity,
-			u.events,
-			coalesce(s.tariff, (
+		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.product_id, s.meter_id, s.usage_item, s.charge_date,
+			s.period_start, s.period_end, s.of_days, s.tariff, s.price_book_id, s.quantity, NULL::bigint AS events, '' AS dimensions
+		FROM stretch s
+		WHERE s.charge <> 'usage' AND s.charge_date <= s.through_date
+		UNION ALL
+		-- a line for each combination of group keys that was used, one for none where nothing was
+		SELECT u.account_id, u.item_id, u.version_id, u.charge, u.product_id, u.meter_id, u.usage_item, u.charge_date,
+			u.period_start, u.period_end, u.of_days, u.tariff, u.price_book_id, coalesce(q.quantity, 0), coalesce(q.events, 0), coalesce(q.dimensions, '')
+		FROM used u
+		LEFT JOIN usage q ON q.stretch_no = u.stretch_no AND (q.quantity <> 0 OR q.events <> 0)
+	), priced AS MATERIALIZED (
+		SELECT m.account_id, m.item_id, m.version_id, m.charge, m.meter_id, m.usage_item, m.charge_date, m.period_start, m.period_end,
+			CASE WHEN m.charge = 'recurring' THEN m.period_end - m.period_start ELSE m.of_days END AS days,
+			m.of_days, m.quantity, m.events, m.dimensions,
+			coalesce(m.tariff, (
 				SELECT b.tariff
 				FROM billing.price b
-				WHERE b.entity_id = entity AND b.price_book_id = s.price_book_id AND b.product_id = s.product_id
-					AND b.valid_from <= s.period_start AND (b.valid_to IS NULL OR s.period_start < b.valid_to)
+				WHERE b.entity_id = entity AND b.price_book_id = m.price_book_id AND b.product_id = m.product_id
+					AND b.valid_from <= m.period_start AND (b.valid_to IS NULL OR m.period_start < b.valid_to)
 			)) AS tariff
-		FROM stretch s
-		LEFT JOIN LATERAL (
-			SELECT sum(e.quantity) AS quantity, count(*) AS events
-			FROM billing.usage_event e
-			WHERE e.entity_id = entity AND e.account_id = s.account_id AND e.meter_id = s.meter_id
-				AND e.usage_date >= s.period_start AND e.usage_date < s.period_end
-		) u ON s.charge = 'usage'
-		WHERE s.charge_date <= s.through_date
-	), rated AS MATERIALIZED (
-		SELECT m.*, CASE
-				WHEN m.events > 1 AND billing_internal.prices_events(m.tariff) THEN (
-					SELECT billing_internal.try_rate_events(m.tariff, e.quantity ORDER BY e.occurred_at, e.event_id)
-					FROM billing.usage_event e
-					WHERE e.entity_id = entity AND e.account_id = m.account_id AND e.meter_id = m.meter_id
-						AND e.usage_date >= m.period_start AND e.usage_date < m.period_end)
-				ELSE billing_internal.try_rate(m.tariff, m.quantity, m.events)
-			END AS amount
 		FROM measured m
+	), rated AS MATERIALIZED (
+		SELECT p.*, CASE
+				WHEN p.events > 1 AND billing_internal.prices_events(p.tariff) THEN
+					billing_internal.try_rate_counted(entity, p.account_id, p.usage_item, p.meter_id, p.period_start, p.period_end,
+						p.dimensions, p.tariff, p.events)
+				ELSE coalesce(billing_internal.try_rate(p.tariff, p.quantity, p.events, nullif(p.dimensions, '')::jsonb),
+					-- without usage no cell of a matrix is asked for
+					CASE WHEN p.events = 0 AND p.quantity = 0 AND p.tariff IS NOT NULL THEN 0 END)
+			END AS amount
+		FROM priced p
 	)
 	SELECT r.account_id, r.item_id, r.version_id, r.charge, r.charge_date, r.period_start, r.period_end, r.days, r.of_days,
-		r.quantity, r.events, r.tariff,
+		r.quantity, r.events, r.dimensions, r.tariff,
 		billing.prorate(r.amount, r.days, r.of_days)
 	FROM rated r
 	-- without usage there is nothing to bill, unless the price says so
@@ -110,10 +150,17 @@ END;
 COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date) IS
 	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; the amount is null where there is no price or it cannot rate the quantity';
 
+CREATE OR REPLACE FUNCTION billing_internal.charge_key(item_id bigint, period_start date, period_end date, dimensions text) RETURNS text
+	LANGUAGE SQL STABLE PARALLEL SAFE
+RETURN 'item ' || item_id || ', ' || to_char(period_start, 'YYYY-MM-DD') || ' to ' || to_char(period_end - 1, 'YYYY-MM-DD')
+	|| CASE WHEN dimensions = '' THEN '' ELSE ' ' || dimensions END;
+COMMENT ON FUNCTION billing_internal.charge_key(bigint, date, date, text) IS
+	'What the exception about a charge that could not be billed is known by';
+
 CREATE OR REPLACE FUNCTION billing_internal.billed(entity integer, accounts bigint[], through date)
 	RETURNS TABLE (
 		account_id bigint, item_id bigint, period_start date, period_end date, charge_seq integer, charge_date date,
-		invoice_id bigint, line_no integer, version_id bigint, quantity numeric, events bigint, tariff billing.tariff,
+		invoice_id bigint, line_no integer, version_id bigint, quantity numeric, events bigint, dimensions text, tariff billing.tariff,
 		days integer, of_days integer, exact_amount numeric, amount numeric, description text,
 		tax_code_id bigint, tax_category text, tax_rate numeric)
 	LANGUAGE SQL STABLE
@@ -124,7 +171,7 @@ BEGIN ATOMIC
 		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
 	)
 	SELECT i.account_id, l.item_id, l.period_start, l.period_end, l.charge_seq, l.charge_date,
-		l.invoice_id, l.line_no, l.version_id, l.quantity, l.events, l.tariff,
+		l.invoice_id, l.line_no, l.version_id, l.quantity, l.events, l.dimensions, l.tariff,
 		l.days, l.of_days, l.exact_amount, l.amount, l.description,
 		l.tax_code_id, l.tax_category, l.tax_rate
 	FROM item i
@@ -143,11 +190,27 @@ END;
 COMMENT ON FUNCTION billing_internal.billed(integer, bigint[], date) IS
 	'The charges of accounts that stand: billed, not credited, not discarded';
 
+CREATE OR REPLACE FUNCTION billing_internal.charge_problem(
+	tariff billing.tariff, quantity numeric, events bigint, dimensions text) RETURNS text
+	LANGUAGE SQL STABLE PARALLEL SAFE
+RETURN coalesce(
+	CASE WHEN events > 1 AND billing_internal.prices_events(tariff)
+		THEN 'it prices single events: the meter must add them up without rounding, and all of them must be there and within its range' END,
+	billing_internal.rating_error(tariff, quantity, events, nullif(dimensions, '')::jsonb));
+COMMENT ON FUNCTION billing_internal.charge_problem(billing.tariff, numeric, bigint, text) IS
+	'Why a price cannot rate what a charge measured';
+
+CREATE OR REPLACE FUNCTION billing_internal.dimension_text(dimensions text) RETURNS text
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN (SELECT string_agg(', ' || d.key || ' ' || coalesce(d.value, '-'), '' ORDER BY d.key COLLATE "C") FROM jsonb_each_text(dimensions::jsonb) d);
+COMMENT ON FUNCTION billing_internal.dimension_text(text) IS
+	'Group keys and their values as a line prints them: , region eu, size l';
+
 CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts bigint[], through date)
 	RETURNS TABLE (
 		account_id bigint, currency text, kind text, billing_date date, item_id bigint, version_id bigint, charge text,
 		charge_seq integer, charge_date date, period_start date, period_end date, days integer, of_days integer,
-		quantity numeric, events bigint, tariff billing.tariff, exact_amount numeric, amount numeric, description text,
+		quantity numeric, events bigint, dimensions text, tariff billing.tariff, exact_amount numeric, amount numeric, description text,
 		tax_code_id bigint, tax_category text, tax_rate numeric, exemption_reason text,
 		reverses_invoice_id bigint, reverses_line_no integer, minor_unit integer, rounding_mode text)
 	LANGUAGE SQL STABLE
@@ -167,7 +230,7 @@ BEGIN ATOMIC
 	), stands AS MATERIALIZED (
 		-- where the document that credited a charge was discarded after the days were charged anew, both charges stand: only
 		-- the last can be what is entitled
-		SELECT b.*, b.charge_seq = max(b.charge_seq) OVER (PARTITION BY b.item_id, b.period_start, b.period_end) AS is_last
+		SELECT b.*, b.charge_seq = max(b.charge_seq) OVER (PARTITION BY b.item_id, b.period_start, b.period_end, b.dimensions) AS is_last
 		FROM billing_internal.billed(entity, accounts, through) b
 	), compared AS MATERIALIZED (
 		SELECT
@@ -176,6 +239,7 @@ BEGIN ATOMIC
 			coalesce(n.item_id, b.item_id) AS item_id,
 			coalesce(n.period_start, b.period_start) AS period_start,
 			coalesce(n.period_end, b.period_end) AS period_end,
+			coalesce(n.dimensions, b.dimensions) AS dimensions,
 			n.item_id IS NOT NULL AS is_entitled,
 			b.item_id IS NOT NULL AS is_billed,
 			b.invoice_id AS billed_invoice_id, b.line_no AS billed_line_no, b.charge_seq AS billed_seq,
@@ -185,12 +249,13 @@ BEGIN ATOMIC
 			b.tax_code_id AS billed_tax_code_id, b.tax_category AS billed_tax_category, b.tax_rate AS billed_tax_rate
 		FROM due n
 		FULL JOIN stands b
-			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end AND b.is_last = n.is_last
+			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end
+			AND b.dimensions = n.dimensions AND b.is_last = n.is_last
 		WHERE n.item_id IS NULL OR b.item_id IS NULL
 			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
 	), change AS (
 		SELECT c.account_id, 'charge' AS kind, c.item_id, c.version_id, c.charge, c.charge_date, c.period_start, c.period_end,
-			c.days, c.of_days, c.quantity, c.events, c.tariff, c.exact_amount, c.amount,
+			c.days, c.of_days, c.quantity, c.events, c.dimensions, c.tariff, c.exact_amount, c.amount,
 			NULL AS description, NULL::bigint AS tax_code_id, NULL AS tax_category, NULL::numeric AS tax_rate,
 			NULL::bigint AS reverses_invoice_id, NULL::integer AS reverses_line_no,
 			-- a charge that was ever billed for these days, even if it was credited since, makes this one a correction
@@ -198,13 +263,13 @@ BEGIN ATOMIC
 				SELECT max(l.charge_seq)
 				FROM billing.invoice_line l
 				WHERE l.entity_id = entity AND l.item_id = c.item_id AND l.period_start = c.period_start
-					AND l.period_end = c.period_end AND l.kind = 'charge' AND NOT l.discarded
+					AND l.period_end = c.period_end AND l.dimensions = c.dimensions AND l.kind = 'charge' AND NOT l.discarded
 			), 0) + 1 AS charge_seq
 		FROM compared c
 		WHERE c.is_entitled
 		UNION ALL
 		SELECT c.account_id, 'credit', c.item_id, c.billed_version_id, NULL, c.billed_charge_date, c.period_start, c.period_end,
-			c.billed_days, c.billed_of_days, -c.billed_quantity, c.billed_events, c.billed_tariff, -c.billed_exact_amount, -c.billed_amount,
+			c.billed_days, c.billed_of_days, -c.billed_quantity, c.billed_events, c.dimensions, c.billed_tariff, -c.billed_exact_amount, -c.billed_amount,
 			c.billed_description, c.billed_tax_code_id, c.billed_tax_category, c.billed_tax_rate,
 			c.billed_invoice_id, c.billed_line_no, c.billed_seq
 		FROM compared c
@@ -231,12 +296,13 @@ BEGIN ATOMIC
 	)
 	SELECT d.account_id, d.currency, d.kind, d.billing_date, d.item_id, d.version_id, d.charge,
 		d.charge_seq, d.charge_date, d.period_start, d.period_end, d.days, d.of_days,
-		d.quantity, d.events, d.tariff, d.exact_amount, d.amount,
+		d.quantity, d.events, d.dimensions, d.tariff, d.exact_amount, d.amount,
 		CASE d.kind
 			WHEN 'credit' THEN d.description
-			ELSE d.product_name || CASE d.charge
-				WHEN 'one_time' THEN format(', %s', d.period_start)
-				ELSE format(', %s to %s', d.period_start, d.period_end - 1) END
+			ELSE d.product_name
+				|| CASE WHEN d.dimensions = '' THEN '' ELSE billing_internal.dimension_text(d.dimensions) END
+				|| CASE d.charge WHEN 'one_time' THEN format(', %s', d.period_start)
+					ELSE format(', %s to %s', d.period_start, d.period_end - 1) END
 		END,
 		d.found_tax_code_id,
 		CASE d.kind WHEN 'credit' THEN d.tax_category ELSE t.category END,
@@ -269,13 +335,15 @@ BEGIN ATOMIC
 		d.quantity, d.amount, d.currency, d.tax_category, d.tax_rate,
 		CASE
 			WHEN d.tariff IS NULL THEN 'there is no price on ' || d.period_start
-			WHEN d.amount IS NULL THEN billing_internal.rating_error(d.tariff, d.quantity, d.events)
+			WHEN d.amount IS NULL THEN billing_internal.charge_problem(d.tariff, d.quantity, d.events, d.dimensions)
 		END
 	FROM asked q
 	CROSS JOIN LATERAL billing_internal.difference(q.entity_id, ARRAY[q.account_id], q.through) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
-	ORDER BY d.billing_date, d.item_id, d.period_start, d.kind DESC;
+	-- asked first, even where nothing is found: it refuses who may not ask
+	WHERE (SELECT count(*) FROM asked) = 1
+	ORDER BY d.billing_date, d.item_id, d.period_start, d.dimensions, d.kind DESC;
 END;
 COMMENT ON FUNCTION billing.preview_invoice(text, text, date) IS
 	'The lines that a billing run through a day would write for an account; writes nothing';
@@ -283,7 +351,8 @@ COMMENT ON FUNCTION billing.preview_invoice(text, text, date) IS
 CREATE OR REPLACE FUNCTION billing.entitlement(entity text, account text, through_date date)
 	RETURNS TABLE (
 		contract text, item text, charge text, charge_date date, period_start date, period_end date,
-		quantity numeric, events bigint, tariff billing.tariff, days integer, of_days integer, exact_amount numeric, currency text)
+		quantity numeric, events bigint, tariff billing.tariff, days integer, of_days integer, exact_amount numeric, currency text,
+		dimensions jsonb)
 	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 	LANGUAGE SQL
 BEGIN ATOMIC
@@ -293,12 +362,13 @@ BEGIN ATOMIC
 			billing_internal.checked_date(entitlement.through_date, 'through date') AS through
 	)
 	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
-		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency
+		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency, nullif(d.dimensions, '')::jsonb
 	FROM asked q
 	CROSS JOIN LATERAL billing_internal.entitlement(q.entity_id, ARRAY[q.account_id], q.through) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
-	ORDER BY d.charge_date, d.item_id, d.period_start;
+	WHERE (SELECT count(*) FROM asked) = 1
+	ORDER BY d.charge_date, d.item_id, d.period_start, d.dimensions;
 END;
 COMMENT ON FUNCTION billing.entitlement(text, text, date) IS
 	'What an account owes by its contracts, prices and usage for all that falls due through a day, or through the day it was billed if that is later, whether billed or not';
@@ -309,10 +379,10 @@ COMMENT ON PROCEDURE billing.run_billing(text, date) IS
 	'Writes entitled − billed of every account as draft invoices, for all that falls due through a day; commits as it goes, and running it again does only what is left; needs the duty biller';
 
 CREATE OR REPLACE FUNCTION billing_internal.open_run(entity text, through_date date) RETURNS bigint
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_open_run';
 COMMENT ON FUNCTION billing_internal.open_run(text, date) IS
-	'Step of billing.run_billing(): records that a run begins';
+	'Step of billing.run_billing(): rolls up the usage that waits for it, and records that a run begins';
 GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date) TO billing_user;
 
 CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, after_account bigint, most integer) RETURNS bigint
@@ -390,6 +460,7 @@ BEGIN ATOMIC
 	), line AS MATERIALIZED (
 		SELECT l.*, w.currency, w.minor_unit, w.rounding_mode, w.time_zone,
 			c.code AS contract, i.code AS item, i.charge, i.timing, i.account_id, i.meter_id, i.product_id,
+			CASE WHEN i.own_usage THEN i.item_id ELSE 0 END AS usage_item,
 			v.valid_from, v.valid_to, v.recorded_at, v.superseded_at, v.price_book_id, v.quantity AS agreed_quantity,
 			coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AS by_event
 		FROM wanted w
@@ -397,6 +468,12 @@ BEGIN ATOMIC
 		JOIN billing.contract_item i ON i.entity_id = l.entity_id AND i.item_id = l.item_id
 		JOIN billing.contract c ON c.entity_id = l.entity_id AND c.contract_id = i.contract_id
 		JOIN billing.contract_item_version v ON v.entity_id = l.entity_id AND v.version_id = l.version_id
+	), entitled AS MATERIALIZED (
+		-- what the same periods come to now
+		SELECT d.item_id, d.period_start, d.period_end, d.dimensions, d.quantity, d.events
+		FROM wanted w
+		CROSS JOIN LATERAL billing_internal.entitlement(w.entity_id, ARRAY[w.account_id], w.billing_date) d
+		WHERE d.charge = 'usage'
 	), told AS (
 		SELECT l.line_no, 1 AS place, 0::bigint AS sub, 'contract' AS step,
 			format('contract %s, item %s, %s: terms %s valid from %s%s, recorded %s%s',
@@ -420,16 +497,15 @@ BEGIN ATOMIC
 		SELECT l.line_no, 4, 0, 'usage',
 			format('%s events of meter %s from %s to %s: %s',
 				l.events, m.code, l.period_start, l.period_end - 1,
-				CASE WHEN u.events = l.events AND u.quantity = l.quantity THEN 'the events add up to the quantity'
-					ELSE format('now %s events add up to %s; the next run settles the difference', u.events, u.quantity) END),
+				CASE WHEN u.events IS DISTINCT FROM l.events OR u.quantity IS DISTINCT FROM l.quantity
+					THEN format('now %s events give %s; the next run settles the difference', coalesce(u.events, 0), coalesce(u.quantity, 0))
+					WHEN m.aggregation IN ('sum', 'count') THEN 'the events add up to the quantity'
+					ELSE format('their %s is the quantity', replace(m.aggregation, '_', ' ')) END),
 			l.quantity, NULL, NULL
 		FROM line l
 		JOIN billing.meter m ON m.entity_id = l.entity_id AND m.meter_id = l.meter_id
-		CROSS JOIN LATERAL (
-			SELECT count(*) AS events, coalesce(sum(e.quantity), 0) AS quantity
-			FROM billing.usage_event e
-			WHERE e.entity_id = l.entity_id AND e.account_id = l.account_id AND e.meter_id = l.meter_id
-				AND e.usage_date >= l.period_start AND e.usage_date < l.period_end) u
+		LEFT JOIN entitled u ON u.item_id = l.item_id AND u.period_start = l.period_start AND u.period_end = l.period_end
+			AND u.dimensions = l.dimensions
 		WHERE l.kind = 'charge' AND l.charge = 'usage'
 		UNION ALL
 		SELECT l.line_no, 5, t.place, 'rating',
@@ -438,7 +514,7 @@ BEGIN ATOMIC
 				t.note),
 			t.quantity_rated, t.unit_price, t.amount
 		FROM line l
-		CROSS JOIN LATERAL billing.rate_breakdown(l.tariff, l.quantity, l.events)
+		CROSS JOIN LATERAL billing.rate_breakdown(l.tariff, l.quantity, nullif(l.dimensions, '')::jsonb, l.events)
 			WITH ORDINALITY AS t (tier, from_quantity, up_to, quantity_rated, unit_price, flat, amount, note, place)
 		WHERE l.kind = 'charge' AND NOT l.by_event
 		UNION ALL
@@ -446,9 +522,8 @@ BEGIN ATOMIC
 			format('event %s of %s, %s', e.event_key, e.source, to_char(e.occurred_at AT TIME ZONE l.time_zone, 'YYYY-MM-DD HH24:MI:SS')),
 			e.quantity, NULL, billing_internal.try_rate(l.tariff, e.quantity, 1)
 		FROM line l
-		JOIN billing.usage_event e ON e.entity_id = l.entity_id AND e.account_id = l.account_id AND e.meter_id = l.meter_id
-			AND e.usage_date >= l.period_start AND e.usage_date < l.period_end
-		WHERE l.kind = 'charge' AND l.by_event
+		CROSS JOIN LATERAL billing_internal.counted_events(l.entity_id, l.account_id, l.usage_item, l.meter_id, l.period_start, l.period_end) e
+		WHERE l.kind = 'charge' AND l.by_event AND e.dimensions = l.dimensions
 		UNION ALL
 		SELECT l.line_no, 6, 0, 'proration', format('%s of %s days of the period', l.days, l.of_days), NULL, NULL,
 			l.exact_amount
@@ -479,10 +554,150 @@ BEGIN ATOMIC
 	)
 	SELECT t.line_no, t.step, t.explanation, t.quantity, t.unit_price, t.amount
 	FROM told t
+	WHERE (SELECT count(*) FROM asked) = 1
 	ORDER BY t.line_no NULLS LAST, t.place, t.sub;
 END;
 COMMENT ON FUNCTION billing.explain_invoice(text, text) IS
 	'Derives an invoice again, step by step: contract version, price, usage, tiers, proration, rounding, tax; call it with the number or the reference';
+
+-- The events of a line as they are now: what came or was taken back after it was billed shows in ingested_at.
+CREATE OR REPLACE FUNCTION billing.explain_usage(entity text, invoice text, line integer DEFAULT NULL)
+	RETURNS TABLE (
+		line_no integer, source text, id text, occurred_at timestamptz, usage_date date, dimensions jsonb, sample text, quantity numeric,
+		counted boolean, note text, ingested_at timestamptz, expected_amount numeric, data jsonb)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+	LANGUAGE SQL
+BEGIN ATOMIC
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(explain_usage.entity) AS entity_id,
+			billing_internal.invoice_id(explain_usage.entity, explain_usage.invoice) AS invoice_id
+	)
+	SELECT l.line_no, e.source, e.event_key, e.occurred_at, e.usage_date, nullif(e.dimensions, '')::jsonb, nullif(e.sample, ''),
+		e.weight * e.quantity, e.weight = 1 AND e.quantity IS NOT NULL AND v.event_id IS NULL,
+		CASE
+			WHEN e.weight = -1 THEN 'takes back an event of the same source and id'
+			WHEN v.event_id IS NOT NULL THEN 'was taken back'
+			WHEN e.quantity IS NULL THEN 'is left out by the meter''s filter'
+			WHEN e.corrects_event_id IS NOT NULL THEN 'replaces an event of the same source and id'
+			WHEN e.correction_id IS NOT NULL THEN 'was brought in later by a person'
+		END,
+		e.ingested_at, e.expected_amount, e.data
+	FROM asked q
+	JOIN billing.invoice_line l ON l.entity_id = q.entity_id AND l.invoice_id = q.invoice_id
+		AND (explain_usage.line IS NULL OR l.line_no = explain_usage.line)
+	JOIN billing.contract_item i ON i.entity_id = l.entity_id AND i.item_id = l.item_id
+	JOIN billing.usage_event e ON e.entity_id = l.entity_id AND e.account_id = i.account_id AND e.meter_id = i.meter_id
+		AND e.item_id = CASE WHEN i.own_usage THEN i.item_id ELSE 0 END AND e.dimensions = l.dimensions
+		AND e.usage_date >= l.period_start AND e.usage_date < l.period_end
+	LEFT JOIN billing.usage_event v ON v.entity_id = e.entity_id AND v.account_id = e.account_id AND v.meter_id = e.meter_id
+		AND v.usage_date = e.usage_date AND v.weight = -1 AND v.corrects_event_id = e.event_id
+	WHERE (SELECT count(*) FROM asked) = 1
+	ORDER BY l.line_no, e.occurred_at, e.event_id;
+END;
+COMMENT ON FUNCTION billing.explain_usage(text, text, integer) IS
+	'The usage events behind a line of an invoice, or behind all of them, one by one, with those that do not count and why; none where their month was detached';
+
+-- What stands in the way of detaching a month of usage. For each entity with events in it: the month is closed; its events are in
+-- the roll-ups; every period of usage that touches it is billed; nothing waits about it; nothing is priced event by event, which the
+-- roll-ups could not rate again.
+CREATE OR REPLACE FUNCTION billing_internal.usage_month_obstacles(month date)
+	RETURNS TABLE (entity_id integer, obstacle text)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH used AS MATERIALIZED (
+		SELECT e.entity_id, e.account_id, e.meter_id,
+			count(*) FILTER (WHERE e.event_id > coalesce(w.after_event_id, 0)) AS not_rolled_up
+		FROM billing.usage_event e
+		LEFT JOIN billing.usage_watermark w ON w.entity_id = e.entity_id
+		WHERE e.usage_date >= month AND e.usage_date < (month + interval '1 month')::date
+		GROUP BY e.entity_id, e.account_id, e.meter_id
+	), term AS MATERIALIZED (
+		-- the terms of usage that touch the month, with the periods that its first and its last day lie in
+		SELECT u.entity_id, u.account_id, i.item_id, i.product_id, v.tariff, v.price_book_id,
+			billing.period_start(c.anchor, c.interval_unit, c.interval_count,
+				billing.period_index(c.anchor, c.interval_unit, c.interval_count, month)) AS period_start,
+			least(c.end_date, billing.period_start(c.anchor, c.interval_unit, c.interval_count,
+				billing.period_index(c.anchor, c.interval_unit, c.interval_count, (month + interval '1 month')::date - 1) + 1)) AS period_end
+		FROM used u
+		JOIN billing.contract_item i ON i.entity_id = u.entity_id AND i.account_id = u.account_id AND i.meter_id = u.meter_id AND i.charge = 'usage'
+		JOIN billing.contract c ON c.entity_id = i.entity_id AND c.contract_id = i.contract_id
+		JOIN billing.contract_item_version v ON v.entity_id = i.entity_id AND v.item_id = i.item_id AND v.superseded_at IS NULL
+		WHERE greatest(v.valid_from, c.start_date) < (month + interval '1 month')::date
+			AND (least(v.valid_to, c.end_date) > month) IS NOT FALSE
+	)
+	SELECT DISTINCT u.entity_id, 'the month is not closed'
+	FROM used u
+	LEFT JOIN billing.usage_month m ON m.entity_id = u.entity_id AND m.month = usage_month_obstacles.month
+	WHERE m.state IS DISTINCT FROM 'closed'
+	UNION ALL
+	SELECT u.entity_id, format('%s of its events are not in the roll-ups yet', sum(u.not_rolled_up))
+	FROM used u
+	GROUP BY u.entity_id
+	HAVING sum(u.not_rolled_up) > 0
+	UNION ALL
+	SELECT DISTINCT t.entity_id, format('account %s is billed through %s, but has a period of usage that ends on %s',
+		quote_ident(a.code), coalesce(to_char(w.billed_through, 'YYYY-MM-DD'), 'no day'), to_char(t.period_end, 'YYYY-MM-DD'))
+	FROM term t
+	JOIN billing.billing_account a ON a.entity_id = t.entity_id AND a.account_id = t.account_id
+	LEFT JOIN billing.account_watermark w ON w.entity_id = t.entity_id AND w.account_id = t.account_id
+	WHERE (w.billed_through >= t.period_end) IS NOT TRUE
+	UNION ALL
+	SELECT DISTINCT t.entity_id, format('item %s of account %s is priced event by event', quote_ident(i.code), quote_ident(a.code))
+	FROM term t
+	JOIN billing.billing_account a ON a.entity_id = t.entity_id AND a.account_id = t.account_id
+	JOIN billing.contract_item i ON i.entity_id = t.entity_id AND i.item_id = t.item_id
+	LEFT JOIN billing.price p ON t.tariff IS NULL AND p.entity_id = t.entity_id AND p.price_book_id = t.price_book_id
+		AND p.product_id = t.product_id AND p.valid_from < t.period_end AND (p.valid_to > t.period_start) IS NOT FALSE
+	WHERE billing_internal.prices_events(coalesce(t.tariff, p.tariff))
+	UNION ALL
+	SELECT d.entity_id, format('%s corrections of usage wait for approval', count(*))
+	FROM billing.document d
+	WHERE d.kind = 'usage_correction' AND d.state = 'pending_approval' AND d.entity_id IN (SELECT u.entity_id FROM used u)
+	GROUP BY d.entity_id
+	UNION ALL
+	SELECT x.entity_id, format('%s open exceptions of kind %s are about it', count(*), x.kind)
+	FROM billing.exception x
+	JOIN billing.legal_entity l ON l.entity_id = x.entity_id
+	WHERE x.state = 'open' AND x.kind LIKE 'usage\_%'
+		AND date_trunc('month', billing_internal.usage_moment(coalesce(x.payload ->> 'time', x.payload #>> '{sent,time}')) AT TIME ZONE l.time_zone) = usage_month_obstacles.month
+	GROUP BY x.entity_id, x.kind;
+END;
+COMMENT ON FUNCTION billing_internal.usage_month_obstacles(date) IS
+	'What stands in the way of detaching the month of usage that begins on a day: nothing where it is closed, rolled up and billed by every entity with events in it';
+
+CREATE OR REPLACE FUNCTION billing_internal.expired_usage_months() RETURNS TABLE (month date)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT p.month
+	FROM (
+		SELECT to_date(right(c.relname, 7), 'YYYY_MM') AS month
+		FROM pg_catalog.pg_inherits i
+		JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = 'billing.usage_event'::regclass
+	) p
+	CROSS JOIN billing.legal_entity l
+	LEFT JOIN billing.usage_policy r ON r.entity_id = l.entity_id
+	WHERE EXISTS (
+		SELECT FROM billing.usage_event e
+		WHERE e.entity_id = l.entity_id AND e.usage_date >= p.month AND e.usage_date < (p.month + interval '1 month')::date)
+	GROUP BY p.month
+	HAVING bool_and(coalesce(
+		p.month < date_trunc('month', now() AT TIME ZONE l.time_zone) - make_interval(months => r.retention_months), false));
+END;
+COMMENT ON FUNCTION billing_internal.expired_usage_months() IS
+	'The months of usage, not detached yet, that no entity with events in them keeps any longer';
+
+CREATE OR REPLACE FUNCTION billing.detach_usage_month(month date) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_detach_usage_month';
+COMMENT ON FUNCTION billing.detach_usage_month(date) IS
+	'Takes the events of the month that the day lies in out of billing.usage_event, when every entity has closed and billed it, and returns how many they are; they stay in billing_internal.usage_event_<year>_<month>_detached; for members of billing_owner';
+
+CREATE OR REPLACE FUNCTION billing_internal.detach_usage_months() RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '10s'
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_detach_usage_months';
+COMMENT ON FUNCTION billing_internal.detach_usage_months() IS
+	'Detaches the months of usage that lie outside of the retention of all entities with events in them, as far as nothing stands in the way; a task of the worker';
 
 CREATE OR REPLACE FUNCTION billing_internal.verify_invoicing(entity integer)
 	RETURNS TABLE (invariant text, violations bigint, example text)
@@ -537,7 +752,7 @@ BEGIN ATOMIC
 		min(format('%s line %s', l.reference, l.line_no))
 	FROM line l
 	WHERE l.kind = 'charge' AND (
-		(NOT coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AND l.exact_amount IS DISTINCT FROM billing.prorate(billing_internal.try_rate(l.tariff, l.quantity, l.events), l.days, l.of_days))
+		(NOT coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AND l.exact_amount IS DISTINCT FROM billing.prorate(billing_internal.try_rate(l.tariff, l.quantity, l.events, nullif(l.dimensions, '')::jsonb), l.days, l.of_days))
 		OR l.amount <> billing.round_amount(l.exact_amount, l.minor_unit, l.rounding_mode))
 	UNION ALL
 	SELECT 'a credit is the charge that it reverses, with the other sign', count(*),
@@ -546,13 +761,13 @@ BEGIN ATOMIC
 	LEFT JOIN billing.invoice_line r ON r.entity_id = l.entity_id AND r.invoice_id = l.reverses_invoice_id AND r.line_no = l.reverses_line_no
 	WHERE l.kind = 'credit' AND (
 		l.amount IS DISTINCT FROM -r.amount OR l.quantity IS DISTINCT FROM -r.quantity OR r.kind <> 'charge'
-		OR l.item_id <> r.item_id OR l.period_start <> r.period_start OR l.period_end <> r.period_end
+		OR l.item_id <> r.item_id OR l.period_start <> r.period_start OR l.period_end <> r.period_end OR l.dimensions <> r.dimensions
 		OR l.tax_category IS DISTINCT FROM r.tax_category OR l.tax_rate IS DISTINCT FROM r.tax_rate
 		OR (r.discarded AND NOT l.discarded))
 	UNION ALL
 	SELECT 'no period is billed twice', count(*), min(format('%s line %s', s.reference, s.line_no))
 	FROM (
-		SELECT l.*, lag(l.period_end) OVER (PARTITION BY l.entity_id, l.item_id ORDER BY l.period_start, l.period_end, l.charge_seq) AS before
+		SELECT l.*, lag(l.period_end) OVER (PARTITION BY l.entity_id, l.item_id, l.dimensions ORDER BY l.period_start, l.period_end, l.charge_seq) AS before
 		FROM line l
 		WHERE l.kind = 'charge' AND NOT l.discarded AND NOT l.is_credited
 	) s
@@ -569,7 +784,7 @@ BEGIN ATOMIC
 	WHERE d.amount IS NOT NULL OR NOT EXISTS (
 		SELECT FROM billing.exception x
 		WHERE x.entity_id = w.entity_id AND x.kind IN ('missing_price', 'rating_failed')
-			AND x.dedupe_key = format('item %s, %s to %s', d.item_id, d.period_start, d.period_end - 1))
+			AND x.dedupe_key = billing_internal.charge_key(d.item_id, d.period_start, d.period_end, d.dimensions))
 	UNION ALL
 	SELECT 'legal numbers have no gaps', count(*), min(format('%s-%s', coalesce(n.series, s.series), coalesce(n.fiscal_year, s.fiscal_year)))
 	FROM (SELECT * FROM billing.number_series x WHERE entity IS NULL OR x.entity_id = entity) n

@@ -159,6 +159,7 @@ static BillingStatement charged_anew_by = {
 	"SELECT 'D' || n.invoice_id FROM billing.invoice_line c"
 	" JOIN billing.invoice_line n ON n.entity_id = c.entity_id AND n.item_id = c.item_id"
 	"  AND n.period_start = c.period_start AND n.period_end = c.period_end"
+	"  AND n.dimensions = c.dimensions"
 	"  AND n.charge_seq > c.charge_seq AND n.kind = 'charge' AND NOT n.discarded"
 	" WHERE c.entity_id = $1 AND c.invoice_id = $2 AND c.kind = 'credit' AND n.invoice_id <> $2"
 	" AND NOT EXISTS (SELECT FROM billing.invoice_line r WHERE r.entity_id = n.entity_id"

@@ -7,12 +7,14 @@
  */
 #include "pg_compat.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
 #include "executor/spi.h"
 #include "invoicing/invoicing.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "usage/usage.h"
 #include "utils/builtins.h"
 
 /* Accounts billed in one transaction. */
@@ -142,6 +144,12 @@ billing_invoicing_open_run(PG_FUNCTION_ARGS)
 	int64 run_id;
 
 	billing_core_require_duty(entity_id, "biller");
+	/*
+	 * First, as long as this transaction has no number that holds the horizon back.  It only saves
+	 * time, and is no reason for a serialization failure.
+	 */
+	if (!IsolationUsesXactSnapshot())
+		billing_usage_roll_up_apart(entity_id);
 	values[0] = Int32GetDatum(entity_id);
 	values[1] = DateADTGetDatum(through);
 	values[2] = Int32GetDatum(billing_core_actor_person());

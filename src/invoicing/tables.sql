@@ -121,6 +121,7 @@ CREATE TABLE billing.invoice_line (
 	description           text             NOT NULL,
 	quantity              billing.quantity NOT NULL,
 	events                bigint,
+	dimensions            text             NOT NULL DEFAULT '',
 	tariff                billing.tariff   NOT NULL,
 	days                  integer          NOT NULL,
 	of_days               integer          NOT NULL,
@@ -145,7 +146,7 @@ CREATE TABLE billing.invoice_line (
 	CONSTRAINT invoice_line_tax_complete CHECK ((tax_category IS NULL) = (tax_rate IS NULL))
 );
 -- No charge twice, and no credit twice, whatever races.
-CREATE UNIQUE INDEX invoice_line_charged_once ON billing.invoice_line (entity_id, item_id, period_start, period_end, charge_seq)
+CREATE UNIQUE INDEX invoice_line_charged_once ON billing.invoice_line (entity_id, item_id, period_start, period_end, charge_seq, dimensions)
 	WHERE kind = 'charge' AND NOT discarded;
 CREATE UNIQUE INDEX invoice_line_credited_once ON billing.invoice_line (entity_id, reverses_invoice_id, reverses_line_no)
 	WHERE kind = 'credit' AND NOT discarded;
@@ -164,6 +165,7 @@ COMMENT ON COLUMN billing.invoice_line.period_end IS 'Day after the last';
 COMMENT ON COLUMN billing.invoice_line.description IS 'What is printed';
 COMMENT ON COLUMN billing.invoice_line.quantity IS 'Quantity agreed, or measured in the period';
 COMMENT ON COLUMN billing.invoice_line.events IS 'Number of usage events behind it; null where nothing was measured';
+COMMENT ON COLUMN billing.invoice_line.dimensions IS 'Values of the meter''s group keys that the line is for, as JSON text; empty without group keys';
 COMMENT ON COLUMN billing.invoice_line.tariff IS 'The price applied';
 COMMENT ON COLUMN billing.invoice_line.days IS 'Days charged';
 COMMENT ON COLUMN billing.invoice_line.of_days IS 'of a period of this many days';

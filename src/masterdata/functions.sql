@@ -39,11 +39,13 @@ COMMENT ON FUNCTION billing.add_product(text, text, text, text, text) IS
 	'Creates a product; needs the duty price_manager';
 
 CREATE OR REPLACE FUNCTION billing.add_meter(
-	entity text, meter text, name text, aggregation text DEFAULT 'sum', value_field text DEFAULT 'quantity') RETURNS void
+	entity text, meter text, name text, aggregation text DEFAULT 'sum', value_field text DEFAULT 'quantity',
+	filter text DEFAULT NULL, group_by text[] DEFAULT NULL, quantity_scale integer DEFAULT NULL,
+	quantity_rounding text DEFAULT 'nearest', percentile numeric DEFAULT 95, time_unit integer DEFAULT 1) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_add_meter';
-COMMENT ON FUNCTION billing.add_meter(text, text, text, text, text) IS
-	'Creates a meter for the events whose type is its code; needs the duty price_manager';
+COMMENT ON FUNCTION billing.add_meter(text, text, text, text, text, text, text[], integer, text, numeric, integer) IS
+	'Creates a meter for the events whose type is its code, with the columns of billing.meter as they are to be: how it sums up, what it takes from an event, which events it leaves out, by what it groups; needs the duty price_manager';
 
 CREATE OR REPLACE FUNCTION billing_internal.verify_masterdata(entity integer)
 	RETURNS TABLE (invariant text, violations bigint, example text)

@@ -117,14 +117,21 @@ static BillingCall add_product = {
 
 static BillingCall add_meter = {
 	"price_manager",
-	5,
+	11,
 	{ { "entity", ARG_ENTITY, false, NULL },
 	  { "meter", ARG_CODE, false, NULL },
 	  { "name", ARG_TEXT, false, NULL },
 	  { "aggregation", ARG_CODE, false, NULL },
-	  { "value field", ARG_CODE, false, NULL } },
-	{ "INSERT INTO billing.meter (entity_id, code, name, aggregation, value_field)"
-	  " VALUES ($1, $2, $3, $4, $5)",
+	  { "value field", ARG_TEXT, false, NULL },
+	  { "filter", ARG_TEXT, true, NULL },
+	  { "group keys", ARG_ANY, true, NULL },
+	  { "quantity scale", ARG_INTEGER, true, NULL },
+	  { "quantity rounding", ARG_CODE, false, NULL },
+	  { "percentile", ARG_NUMERIC, false, NULL },
+	  { "time unit", ARG_INTEGER, false, NULL } },
+	{ "INSERT INTO billing.meter (entity_id, code, name, aggregation, value_field, filter,"
+	  " group_by, quantity_scale, quantity_rounding, percentile, time_unit)"
+	  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
 	  0,
 	  { 0 },
 	  NULL }
@@ -188,7 +195,10 @@ billing_masterdata_add_product(PG_FUNCTION_ARGS)
 	return carry_out(fcinfo, &add_product);
 }
 
-/* billing.add_meter(entity, meter, name, aggregation, value_field) */
+/*
+ * billing.add_meter(entity, meter, name, aggregation, value_field, filter, group_by,
+ *                   quantity_scale, quantity_rounding, percentile, time_unit)
+ */
 Datum
 billing_masterdata_add_meter(PG_FUNCTION_ARGS)
 {

@@ -130,6 +130,29 @@ COMMENT ON COLUMN billing.product.name IS 'Name, as printed on documents';
 COMMENT ON COLUMN billing.product.unit_code IS 'Unit of its quantity, UN/ECE recommendation 20: C62 one, HUR hour, KGM kilogram, MON month';
 COMMENT ON COLUMN billing.product.tax_code_id IS 'How it is taxed where the billing account says nothing else';
 
+-- What the rules of a meter ask of its texts. A cast would raise an error of its own, which does not say which rule is broken.
+CREATE FUNCTION billing_internal.is_json_path(path text) RETURNS boolean
+	IMMUTABLE STRICT PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_is_json_path';
+COMMENT ON FUNCTION billing_internal.is_json_path(text) IS
+	'Whether a text is an SQL/JSON path that a meter may use: at most 1000 bytes, no variables, no methods but type, size, abs, floor, ceiling, keyvalue and number';
+
+CREATE FUNCTION billing_internal.is_json_predicate(path text) RETURNS boolean
+	IMMUTABLE STRICT PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_is_json_predicate';
+COMMENT ON FUNCTION billing_internal.is_json_predicate(text) IS
+	'Whether a text is an SQL/JSON path that a meter may use and that answers true or false, such as $.status == 200';
+
+CREATE FUNCTION billing_internal.are_group_keys(keys text[]) RETURNS boolean
+	IMMUTABLE STRICT PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_are_group_keys';
+COMMENT ON FUNCTION billing_internal.are_group_keys(text[]) IS
+	'Whether an array holds one to eight group keys with distinct names, each the name of a field or name=path';
+
+-- Whoever writes a row is asked to check it
+GRANT EXECUTE ON FUNCTION billing_internal.is_json_path(text), billing_internal.is_json_predicate(text),
+	billing_internal.are_group_keys(text[]) TO billing_user;
+
 CREATE TABLE billing.meter (
 	entity_id          integer         NOT NULL CONSTRAINT meter_entity_fkey REFERENCES billing.legal_entity,
 	meter_id           bigserial,
@@ -137,11 +160,25 @@ CREATE TABLE billing.meter (
 	name               text            NOT NULL,
 	aggregation        text            NOT NULL DEFAULT 'sum',
 	value_field        text            NOT NULL DEFAULT 'quantity',
+	filter             text,
+	group_by           text[],
+	quantity_scale     smallint,
+	quantity_rounding  text            NOT NULL DEFAULT 'nearest',
+	percentile         numeric         NOT NULL DEFAULT 95,
+	time_unit          integer         NOT NULL DEFAULT 1,
 	expected_tolerance numeric         NOT NULL DEFAULT 0.0000000001,
 	CONSTRAINT meter_pkey PRIMARY KEY (entity_id, meter_id),
 	CONSTRAINT meter_code_key UNIQUE (entity_id, code),
-	CONSTRAINT meter_aggregation_known CHECK (aggregation IN ('sum', 'count')),
-	CONSTRAINT meter_value_field_length CHECK (octet_length(value_field) BETWEEN 1 AND 200),
+	CONSTRAINT meter_aggregation_known CHECK (aggregation IN (
+		'sum', 'count', 'max', 'min', 'latest', 'unique_count', 'time_weighted', 'percentile')),
+	CONSTRAINT meter_value_field_length CHECK (octet_length(value_field) BETWEEN 1 AND 1000),
+	CONSTRAINT meter_value_field_is_field_or_path CHECK (position('$' IN value_field) = 0 OR billing_internal.is_json_path(value_field)),
+	CONSTRAINT meter_filter_is_predicate CHECK (billing_internal.is_json_predicate(filter)),
+	CONSTRAINT meter_group_by_has_keys CHECK (billing_internal.are_group_keys(group_by)),
+	CONSTRAINT meter_quantity_scale_in_range CHECK (quantity_scale BETWEEN -12 AND 12),
+	CONSTRAINT meter_quantity_rounding_known CHECK (quantity_rounding IN ('nearest', 'up', 'down')),
+	CONSTRAINT meter_percentile_in_range CHECK (percentile > 0 AND percentile <= 100 AND scale(percentile) <= 6),
+	CONSTRAINT meter_time_unit_in_range CHECK (time_unit BETWEEN 1 AND 31622400),
 	CONSTRAINT meter_expected_tolerance_in_range CHECK (expected_tolerance >= 0 AND expected_tolerance < 1e27),
 	CONSTRAINT meter_name_length CHECK (octet_length(name) BETWEEN 1 AND 10000)
 );
@@ -150,8 +187,22 @@ COMMENT ON COLUMN billing.meter.entity_id IS 'The entity';
 COMMENT ON COLUMN billing.meter.meter_id IS 'Key within the entity';
 COMMENT ON COLUMN billing.meter.code IS 'The type of the events it measures, and what API functions call it';
 COMMENT ON COLUMN billing.meter.name IS 'Name for people';
-COMMENT ON COLUMN billing.meter.aggregation IS 'sum adds up a number of the events'' data, count counts them';
-COMMENT ON COLUMN billing.meter.value_field IS 'The field of an event''s data that sum adds up';
+COMMENT ON COLUMN billing.meter.aggregation IS
+	'What becomes of the events of a period: count counts them; sum adds up a number of each, max and min take the largest and the smallest, latest the last one, percentile the one below which so many per cent lie, time_weighted each for as long as it holds; unique_count counts distinct values. Never changes';
+COMMENT ON COLUMN billing.meter.value_field IS
+	'What is taken from an event''s data: the name of a field, or an SQL/JSON path when it contains $; not used by count. A change acts on events that arrive from then on';
+COMMENT ON COLUMN billing.meter.filter IS
+	'SQL/JSON path predicate over an event''s data, such as $.status == 200; an event for which it is not true is kept and not measured; null measures all. A change acts on events that arrive from then on';
+COMMENT ON COLUMN billing.meter.group_by IS
+	'What usage is measured apart by: names of fields of the data, or name=$.path; null for all together. Never changes';
+COMMENT ON COLUMN billing.meter.quantity_scale IS
+	'Decimals to which the measured quantity of a period is rounded, negative for tens, hundreds and so on; null does not round. Never changes';
+COMMENT ON COLUMN billing.meter.quantity_rounding IS
+	'How it is rounded: nearest (half away from zero), up (away from zero) or down (towards zero). Never changes';
+COMMENT ON COLUMN billing.meter.percentile IS
+	'For percentile: how many per cent of the events are at or below the measured one. Never changes';
+COMMENT ON COLUMN billing.meter.time_unit IS
+	'For time_weighted: the seconds by which level × seconds is divided; 3600 gives hours. Never changes';
 COMMENT ON COLUMN billing.meter.expected_tolerance IS 'How far the amount that an event''s source expects may be from its own rating before it is a pricing discrepancy';
 
 SELECT billing_internal.protect('billing.tax_code', 'master', 'price_manager');
@@ -166,9 +217,9 @@ REVOKE UPDATE ON billing.billing_account FROM billing_user;
 GRANT UPDATE (code, payment_terms_days, parent_account_id, tax_code_id, purchase_order_required, purchase_order)
 	ON billing.billing_account TO billing_user;
 
--- Usage keeps the meter that it was resolved to: its id never changes.
+-- Usage keeps the meter that it was resolved to, and what was rolled up stays as it is: only the rest may be edited.
 REVOKE UPDATE ON billing.meter FROM billing_user;
-GRANT UPDATE (code, name, aggregation, value_field, expected_tolerance) ON billing.meter TO billing_user;
+GRANT UPDATE (code, name, value_field, filter, expected_tolerance) ON billing.meter TO billing_user;
 
 SELECT billing_internal.audit_table('billing.tax_code', 'tax_code', 'tax_code_id');
 SELECT billing_internal.audit_table('billing.tax_rate', 'tax_rate', 'tax_rate_id');

@@ -9,6 +9,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/uuid.h"
 
 /* Room for a column of so many values, none of them null yet. */
 BillingUsageColumn
@@ -41,4 +42,23 @@ Datum
 billing_metering_text(BillingUsageText text)
 {
 	return PointerGetDatum(cstring_to_text_with_len(text.bytes, text.length));
+}
+
+/* Compare two texts byte by byte. */
+int
+billing_metering_compare_texts(const BillingUsageText *a, const BillingUsageText *b)
+{
+	int result = memcmp(a->bytes, b->bytes, Min(a->length, b->length));
+
+	return result != 0 ? result : a->length - b->length;
+}
+
+/* The first 128 bits of a hash. */
+Datum
+billing_metering_uuid(const uint8 *hash)
+{
+	pg_uuid_t *uuid = palloc(sizeof(pg_uuid_t));
+
+	memcpy(uuid->data, hash, UUID_LEN);
+	return UUIDPGetDatum(uuid);
 }

@@ -21,8 +21,12 @@
 #include "metering/metering.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/uuid.h"
 
 #define LAYOUT_VERSION 1
+/* first bytes of the keys that corrections take: no source is long enough for its length to begin so */
+#define VOID_KEY 'V'
+#define CONTENT_KEY 'R'
 /* the wire format of numeric is four int16 (digits, weight, sign, display scale), then the digits */
 #define NUMERIC_SCALE_OFFSET 6
 
@@ -163,6 +167,51 @@ billing_metering_hash_payload(pg_cryptohash_ctx *context, BillingUsageEvent *eve
 	pfree(bytes.data);
 }
 
+/* Hash what names an event: the lengths keep source and id apart. */
+void
+billing_metering_hash_key(pg_cryptohash_ctx *context, BillingUsageEvent *event)
+{
+	StringInfoData bytes;
+
+	initStringInfo(&bytes);
+	append_text(&bytes, event->source.bytes, event->source.length);
+	append_text(&bytes, event->key.bytes, event->key.length);
+	digest(context, &bytes, event->key_hash);
+	pfree(bytes.data);
+}
+
+/* Hash what names the place of a row that took another's place, or of the row that took it back. */
+void
+billing_metering_hash_void_key(pg_cryptohash_ctx *context, const BillingUsageEvent *event,
+							   int64 event_id, uint8 *hash)
+{
+	StringInfoData bytes;
+
+	initStringInfo(&bytes);
+	appendStringInfoChar(&bytes, VOID_KEY);
+	append_text(&bytes, event->source.bytes, event->source.length);
+	append_text(&bytes, event->key.bytes, event->key.length);
+	pq_sendint64(&bytes, event_id);
+	digest(context, &bytes, hash);
+	pfree(bytes.data);
+}
+
+/* Hash what names a content that a correction has brought in under an event's source and id. */
+void
+billing_metering_hash_content_key(pg_cryptohash_ctx *context, const BillingUsageEvent *event,
+								  uint8 *hash)
+{
+	StringInfoData bytes;
+
+	initStringInfo(&bytes);
+	appendStringInfoChar(&bytes, CONTENT_KEY);
+	append_text(&bytes, event->source.bytes, event->source.length);
+	append_text(&bytes, event->key.bytes, event->key.length);
+	appendBinaryStringInfo(&bytes, (const char *) event->hash, UUID_LEN);
+	digest(context, &bytes, hash);
+	pfree(bytes.data);
+}
+
 /* A text argument as a text inside a larger value. */
 static BillingUsageText
 text_of(text *value)
@@ -172,18 +221,20 @@ text_of(text *value)
 	return result;
 }
 
-PG_FUNCTION_INFO_V1(billing_metering_content_hash);
+PG_FUNCTION_INFO_V1(billing_metering_content);
+PG_FUNCTION_INFO_V1(billing_metering_key_of);
+PG_FUNCTION_INFO_V1(billing_metering_void_key);
+PG_FUNCTION_INFO_V1(billing_metering_content_key);
 
 /*
- * billing_internal.usage_content_hash(event_type text, subject text, occurred_at timestamptz,
- *     data jsonb) RETURNS bytea
+ * billing_internal.usage_content(event_type text, subject text, occurred_at timestamptz,
+ *     data jsonb) RETURNS uuid
  *
- * The hash that an event with this content has; data may be NULL.
+ * The first 128 bits of the hash that an event with this content has; data may be NULL.
  */
 Datum
-billing_metering_content_hash(PG_FUNCTION_ARGS)
+billing_metering_content(PG_FUNCTION_ARGS)
 {
-	bytea *hash = palloc(VARHDRSZ + BILLING_USAGE_HASH_LENGTH);
 	BillingUsageEvent event = { 0 };
 	pg_cryptohash_ctx *context;
 
@@ -196,7 +247,67 @@ billing_metering_content_hash(PG_FUNCTION_ARGS)
 	context = billing_metering_hash_begin();
 	billing_metering_hash_content(context, &event);
 	pg_cryptohash_free(context);
-	SET_VARSIZE(hash, VARHDRSZ + BILLING_USAGE_HASH_LENGTH);
-	memcpy(VARDATA(hash), event.hash, BILLING_USAGE_HASH_LENGTH);
-	PG_RETURN_BYTEA_P(hash);
+	return billing_metering_uuid(event.hash);
+}
+
+/*
+ * billing_internal.usage_key_of(source text, event_key text) RETURNS uuid
+ *
+ * What billing.usage_key calls the event with this source and id.
+ */
+Datum
+billing_metering_key_of(PG_FUNCTION_ARGS)
+{
+	BillingUsageEvent event = { 0 };
+	pg_cryptohash_ctx *context;
+
+	event.source = text_of(PG_GETARG_TEXT_PP(0));
+	event.key = text_of(PG_GETARG_TEXT_PP(1));
+	context = billing_metering_hash_begin();
+	billing_metering_hash_key(context, &event);
+	pg_cryptohash_free(context);
+	return billing_metering_uuid(event.key_hash);
+}
+
+/*
+ * billing_internal.usage_void_key(source text, event_key text, event_id bigint) RETURNS uuid
+ *
+ * What billing.usage_key calls the place of the row event_id, which has this
+ * source and id, after it was taken back.
+ */
+Datum
+billing_metering_void_key(PG_FUNCTION_ARGS)
+{
+	BillingUsageEvent event = { 0 };
+	uint8 hash[BILLING_USAGE_HASH_LENGTH];
+	pg_cryptohash_ctx *context;
+
+	event.source = text_of(PG_GETARG_TEXT_PP(0));
+	event.key = text_of(PG_GETARG_TEXT_PP(1));
+	context = billing_metering_hash_begin();
+	billing_metering_hash_void_key(context, &event, PG_GETARG_INT64(2), hash);
+	pg_cryptohash_free(context);
+	return billing_metering_uuid(hash);
+}
+
+/*
+ * billing_internal.usage_content_key(source text, event_key text, content uuid) RETURNS uuid
+ *
+ * What billing.usage_key calls a content that replaced the event with this source
+ * and id.
+ */
+Datum
+billing_metering_content_key(PG_FUNCTION_ARGS)
+{
+	BillingUsageEvent event = { 0 };
+	uint8 hash[BILLING_USAGE_HASH_LENGTH];
+	pg_cryptohash_ctx *context;
+
+	event.source = text_of(PG_GETARG_TEXT_PP(0));
+	event.key = text_of(PG_GETARG_TEXT_PP(1));
+	memcpy(event.hash, PG_GETARG_UUID_P(2)->data, UUID_LEN);
+	context = billing_metering_hash_begin();
+	billing_metering_hash_content_key(context, &event, hash);
+	pg_cryptohash_free(context);
+	return billing_metering_uuid(hash);
 }

@@ -16,16 +16,17 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/uuid.h"
 
 static const char *const ingest_duties[] = { "biller", "application" };
 
-/* $1 entity, $2 action, $3 to $7 counts */
+/* $1 entity, $2 action, $3 to $6 counts */
 static BillingStatement write_audit = {
 	"INSERT INTO billing.audit_log (entity_id, action, object_type, after)"
 	" VALUES ($1, $2, 'usage', jsonb_build_object('accepted', $3, 'duplicate', $4,"
-	" 'conflicting', $5, 'unknown', $6, 'malformed', $7))",
-	7,
-	{ INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID },
+	" 'conflicting', $5, 'quarantined', $6))",
+	6,
+	{ INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID },
 	NULL
 };
 
@@ -33,15 +34,21 @@ static BillingStatement write_audit = {
  * $1 entity, $2 the last exception seen, $3 whether to leave out what would wait on, and what is
  * malformed: that can only be mended by hand, in the meter.  An event that waits for account and
  * meter has two exceptions; both are held, one replays it.  What another session replays is left
- * to it.
+ * to it.  Whoever opened a month again decided that what waits for it comes in, late or not; what
+ * is held because it was late waits for billing.release_usage().
  */
 static BillingStatement take_waiting = {
-	"SELECT x.exception_id, x.payload FROM billing.exception x WHERE x.entity_id = $1"
+	"SELECT x.exception_id, x.payload, x.raised_at, x.kind = 'usage_month_closed'"
+	" FROM billing.exception x WHERE x.entity_id = $1"
 	" AND x.state = 'open' AND x.exception_id > $2 AND (x.kind IN ('usage_unknown_subject',"
-	" 'usage_unknown_meter') OR (NOT $3 AND x.kind = 'usage_malformed'))"
-	" AND (NOT $3 OR EXISTS (SELECT FROM billing.billing_account a WHERE a.entity_id = $1"
-	"  AND a.code = x.payload ->> 'subject') AND EXISTS (SELECT FROM billing.meter m"
-	"  WHERE m.entity_id = $1 AND m.code = x.payload ->> 'type'))"
+	" 'usage_unknown_meter') OR (NOT $3 AND x.kind = 'usage_malformed')"
+	"  OR (x.kind = 'usage_month_closed' AND NOT EXISTS (SELECT FROM billing.usage_month m"
+	"   JOIN billing.legal_entity l ON l.entity_id = $1 WHERE m.entity_id = $1"
+	"   AND m.state <> 'open' AND m.month = date_trunc('month',"
+	"    billing_internal.usage_moment(x.payload ->> 'time') AT TIME ZONE l.time_zone)::date)))"
+	" AND (NOT $3 OR (billing_internal.knows_subject($1, x.payload ->> 'subject')"
+	"  AND EXISTS (SELECT FROM billing.meter m"
+	"  WHERE m.entity_id = $1 AND m.code = x.payload ->> 'type')))"
 	" ORDER BY x.exception_id LIMIT 10000 FOR UPDATE OF x SKIP LOCKED",
 	3,
 	{ INT4OID, INT8OID, BOOLOID },
@@ -51,34 +58,26 @@ static BillingStatement take_waiting = {
 static BillingStatement entities_that_wait = {
 	"SELECT e.entity_id FROM billing.legal_entity e WHERE EXISTS (SELECT FROM billing.exception x"
 	" WHERE x.entity_id = e.entity_id AND x.state = 'open'"
-	" AND x.kind IN ('usage_unknown_subject', 'usage_unknown_meter', 'usage_malformed'))"
+	" AND x.kind IN ('usage_unknown_subject', 'usage_unknown_meter', 'usage_malformed',"
+	" 'usage_month_closed'))"
 	" ORDER BY e.entity_id",
 	0,
 	{ 0 },
 	NULL
 };
 
-/* Order by key, and what has the same key by its place in the call. */
-static int
-compare_keys(const void *a, const void *b)
+/*
+ * Order by key, as the index of keys has them, and what has the same key by its
+ * place in the call.
+ */
+int
+billing_metering_by_key(const void *a, const void *b)
 {
 	const BillingUsageEvent *first = *(BillingUsageEvent *const *) a;
 	const BillingUsageEvent *second = *(BillingUsageEvent *const *) b;
-	const BillingUsageText *texts[2][2] = { { &first->source, &second->source },
-											{ &first->key, &second->key } };
-	int i;
+	int result = memcmp(first->key_hash, second->key_hash, UUID_LEN);
 
-	for (i = 0; i < 2; i++)
-	{
-		int least = Min(texts[i][0]->length, texts[i][1]->length);
-		int result = least == 0 ? 0 : memcmp(texts[i][0]->bytes, texts[i][1]->bytes, least);
-
-		if (result == 0)
-			result = texts[i][0]->length - texts[i][1]->length;
-		if (result != 0)
-			return result;
-	}
-	return first->position - second->position;
+	return result != 0 ? result : first->position - second->position;
 }
 
 /* How many of the events one set of statements carries. */
@@ -91,7 +90,9 @@ slice_of(BillingUsageEvent **events, int32 count)
 	for (i = 0; i < count && i < BILLING_USAGE_SLICE_EVENTS; i++)
 	{
 		bytes += sizeof(BillingUsageEvent);
-		if (events[i]->payload.type == jbvBinary)
+		if (events[i]->in_columns)
+			bytes += events[i]->data != NULL ? VARSIZE(events[i]->data) : 0;
+		else if (events[i]->payload.type == jbvBinary)
 			bytes += events[i]->payload.val.binary.len;
 		else if (events[i]->payload.type == jbvString)
 			bytes += events[i]->payload.val.string.len;
@@ -111,9 +112,10 @@ billing_metering_ingest(BillingUsageBatch *batch, BillingUsageCounts *counts)
 	int32 done = 0;
 	int32 i;
 
+	billing_metering_admit(batch);
 	for (i = 0; i < batch->count; i++)
 		events[i] = &batch->events[i];
-	qsort(events, batch->count, sizeof(*events), compare_keys);
+	qsort(events, batch->count, sizeof(*events), billing_metering_by_key);
 	slice_context =
 		AllocSetContextCreate(CurrentMemoryContext, "usage slice", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(slice_context);
@@ -133,23 +135,27 @@ billing_metering_ingest(BillingUsageBatch *batch, BillingUsageCounts *counts)
 	MemoryContextDelete(slice_context);
 }
 
-/* Write the audit record of a call that had events. */
-static void
-audit(int32 entity_id, const char *action, const BillingUsageCounts *counts)
+/* Go on only for somebody who may send usage. */
+void
+billing_metering_require_sender(int32 entity_id)
 {
-	Datum values[7];
+	billing_core_require_any_duty(entity_id, ingest_duties, lengthof(ingest_duties));
+}
 
-	if (counts->accepted + counts->duplicate + counts->conflicting + counts->unknown +
-			counts->malformed ==
-		0)
+/* Write the audit record of a call that had events. */
+void
+billing_metering_audit(int32 entity_id, const char *action, const BillingUsageCounts *counts)
+{
+	Datum values[6];
+
+	if (counts->accepted + counts->duplicate + counts->conflicting + counts->quarantined == 0)
 		return;
 	values[0] = Int32GetDatum(entity_id);
 	values[1] = CStringGetTextDatum(action);
 	values[2] = Int64GetDatum(counts->accepted);
 	values[3] = Int64GetDatum(counts->duplicate);
 	values[4] = Int64GetDatum(counts->conflicting);
-	values[5] = Int64GetDatum(counts->unknown);
-	values[6] = Int64GetDatum(counts->malformed);
+	values[5] = Int64GetDatum(counts->quarantined);
 	SPI_connect();
 	(void) billing_core_run(&write_audit, values, NULL, false);
 	SPI_finish();
@@ -157,19 +163,20 @@ audit(int32 entity_id, const char *action, const BillingUsageCounts *counts)
 
 /* Take up to 10 000 waiting events after the given exception, and return it as the last one seen. */
 static int32
-read_waiting(BillingUsageBatch *batch, int64 *last, bool resolvable)
+read_waiting(BillingUsageBatch *batch, int64 *last, const BillingUsageWaiting *waiting)
 {
 	pg_cryptohash_ctx *context;
 	MemoryContext caller = CurrentMemoryContext;
-	Datum values[3];
+	Datum values[BILLING_USAGE_WAITING_VALUES + 2];
 	uint64 found;
 	uint64 row;
 
 	values[0] = Int32GetDatum(batch->entity_id);
 	values[1] = Int64GetDatum(*last);
-	values[2] = BoolGetDatum(resolvable);
+	memcpy(values + 2, waiting->values, sizeof(waiting->values));
 	SPI_connect();
-	found = billing_core_run(&take_waiting, values, NULL, false);
+	/* past row-level security: knows_subject() would ask for the actor's entities for each event */
+	found = billing_core_run_privileged(waiting->statement, values, waiting->nulls, false);
 	batch->events = MemoryContextAllocZero(caller, sizeof(BillingUsageEvent) * (found + 1));
 	batch->count = 0;
 	context = billing_metering_hash_begin();
@@ -185,8 +192,12 @@ read_waiting(BillingUsageBatch *batch, int64 *last, bool resolvable)
 			value.val.binary.data = &payload->root;
 			value.val.binary.len = VARSIZE(payload) - VARHDRSZ;
 		}
+		billing_metering_parse_one(&batch->events[batch->count], &value, context);
 		batch->events[batch->count].position = batch->count;
-		billing_metering_parse_one(&batch->events[batch->count++], &value, context);
+		batch->events[batch->count].arrived_at =
+			DatumGetTimestampTz(billing_core_value(row, 2, NULL));
+		batch->events[batch->count].is_admitted = DatumGetBool(billing_core_value(row, 3, NULL));
+		batch->count++;
 		*last = DatumGetInt64(billing_core_value(row, 0, NULL));
 		MemoryContextSwitchTo(old);
 	}
@@ -206,7 +217,7 @@ drop_repeats(BillingUsageBatch *batch)
 
 	for (i = 0; i < batch->count; i++)
 		order[i] = &batch->events[i];
-	qsort(order, batch->count, sizeof(*order), compare_keys);
+	qsort(order, batch->count, sizeof(*order), billing_metering_by_key);
 	for (i = 0; i < batch->count; i++)
 	{
 		if (i > 0 && order[i]->key.length == order[i - 1]->key.length &&
@@ -219,9 +230,10 @@ drop_repeats(BillingUsageBatch *batch)
 	batch->count = count;
 }
 
-/* Replay what waits in an entity. */
-static void
-replay(int32 entity_id, bool resolvable, BillingUsageCounts *counts)
+/* Take in again what waits in an entity, 10 000 events at a time. */
+void
+billing_metering_take_in(int32 entity_id, const BillingUsageWaiting *waiting,
+						 BillingUsageCounts *counts)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "usage replay", ALLOCSET_DEFAULT_SIZES);
@@ -229,9 +241,7 @@ replay(int32 entity_id, bool resolvable, BillingUsageCounts *counts)
 	int64 last = 0;
 	BillingUsageBatch batch = { entity_id, 0, NULL };
 
-	memset(counts, 0, sizeof(*counts));
-	billing_metering_settle_corrected(entity_id);
-	while (read_waiting(&batch, &last, resolvable) > 0)
+	while (read_waiting(&batch, &last, waiting) > 0)
 	{
 		drop_repeats(&batch);
 		billing_metering_ingest(&batch, counts);
@@ -239,37 +249,50 @@ replay(int32 entity_id, bool resolvable, BillingUsageCounts *counts)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+/* Replay what waits in an entity. */
+static void
+replay(int32 entity_id, bool resolvable, BillingUsageCounts *counts)
+{
+	BillingUsageWaiting waiting = { &take_waiting, { BoolGetDatum(resolvable) }, NULL };
+
+	memset(counts, 0, sizeof(*counts));
+	billing_metering_settle_corrected(entity_id);
+	billing_metering_take_in(entity_id, &waiting, counts);
 	if (counts->accepted > 0)
 		billing_metering_settle_corrected(entity_id);
-	audit(entity_id, "replay", counts);
+	/* the worker asks again and again: what still waits for another day of its alias is no news */
+	if (!resolvable || counts->accepted + counts->duplicate + counts->conflicting > 0)
+		billing_metering_audit(entity_id, "replay", counts);
 }
 
 /* The counts as the one row of the result. */
-static Datum
-return_counts(FunctionCallInfo fcinfo, const BillingUsageCounts *counts)
+Datum
+billing_metering_return_counts(FunctionCallInfo fcinfo, const BillingUsageCounts *counts)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Datum values[5];
-	bool nulls[5] = { false };
+	Datum values[4];
+	bool nulls[4] = { false };
 
 	values[0] = Int64GetDatum(counts->accepted);
 	values[1] = Int64GetDatum(counts->duplicate);
 	values[2] = Int64GetDatum(counts->conflicting);
-	values[3] = Int64GetDatum(counts->unknown);
-	values[4] = Int64GetDatum(counts->malformed);
+	values[3] = Int64GetDatum(counts->quarantined);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	return (Datum) 0;
 }
 
 PG_FUNCTION_INFO_V1(billing_metering_ingest_usage);
+PG_FUNCTION_INFO_V1(billing_metering_ingest_usage_columns);
 PG_FUNCTION_INFO_V1(billing_metering_replay_usage);
 PG_FUNCTION_INFO_V1(billing_metering_replay_all_usage);
 
 /*
  * billing.ingest_usage(entity text, events jsonb) RETURNS TABLE (accepted bigint,
- *     duplicate bigint, conflicting bigint, unknown bigint, malformed bigint)
+ *     duplicate bigint, conflicting bigint, quarantined bigint)
  *
- * The five counts add up to the number of events.  Raises ZB001 where events is
+ * The four counts add up to the number of events.  Raises ZB001 where events is
  * neither an array nor an object, ZB003 without the duty.
  */
 Datum
@@ -280,20 +303,42 @@ billing_metering_ingest_usage(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	batch.entity_id = billing_core_arg_entity(fcinfo, 0);
-	billing_core_require_any_duty(batch.entity_id, ingest_duties, lengthof(ingest_duties));
+	billing_metering_require_sender(batch.entity_id);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_INVALID_ARGUMENT), errmsg("events must not be null"),
 				 errhint("Give a JSON array of CloudEvents; it may be empty.")));
 	billing_metering_parse(&batch, PG_GETARG_JSONB_P(1));
 	billing_metering_ingest(&batch, &counts);
-	audit(batch.entity_id, "ingest", &counts);
-	return return_counts(fcinfo, &counts);
+	billing_metering_audit(batch.entity_id, "ingest", &counts);
+	return billing_metering_return_counts(fcinfo, &counts);
+}
+
+/*
+ * billing.ingest_usage(entity text, source text[], id text[], type text[], subject text[],
+ *     time timestamptz[], data jsonb[]) RETURNS TABLE (accepted bigint, duplicate bigint,
+ *     conflicting bigint, quarantined bigint)
+ *
+ * The same for drivers that bind arrays.  Raises ZB001 where their lengths differ.
+ */
+Datum
+billing_metering_ingest_usage_columns(PG_FUNCTION_ARGS)
+{
+	BillingUsageBatch batch = { 0 };
+	BillingUsageCounts counts = { 0 };
+
+	InitMaterializedSRF(fcinfo, 0);
+	batch.entity_id = billing_core_arg_entity(fcinfo, 0);
+	billing_metering_require_sender(batch.entity_id);
+	billing_metering_read_columns(fcinfo, 1, &batch);
+	billing_metering_ingest(&batch, &counts);
+	billing_metering_audit(batch.entity_id, "ingest", &counts);
+	return billing_metering_return_counts(fcinfo, &counts);
 }
 
 /*
  * billing.replay_usage(entity text) RETURNS TABLE (accepted bigint, duplicate bigint,
- *     conflicting bigint, unknown bigint, malformed bigint)
+ *     conflicting bigint, quarantined bigint)
  *
  * What another session replays at the same time is not counted here.
  */
@@ -305,9 +350,9 @@ billing_metering_replay_usage(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	entity_id = billing_core_arg_entity(fcinfo, 0);
-	billing_core_require_any_duty(entity_id, ingest_duties, lengthof(ingest_duties));
+	billing_metering_require_sender(entity_id);
 	replay(entity_id, false, &counts);
-	return return_counts(fcinfo, &counts);
+	return billing_metering_return_counts(fcinfo, &counts);
 }
 
 /* billing_internal.replay_all_usage() RETURNS void */

@@ -29,33 +29,46 @@ find_field(JsonbContainer *object, const char *name, JsonbValue *buffer)
 	return value != NULL && value->type != jbvNull ? value : NULL;
 }
 
+/* Check a text attribute that is there; says what is wrong, or NULL. */
+const char *
+billing_metering_check_name(const char *field, BillingUsageText text)
+{
+	int i;
+
+	if (text.length == 0)
+		return billing_metering_problem(field, "is empty");
+	if (text.length > BILLING_USAGE_MAX_NAME)
+		return psprintf("%s has %d bytes; at most %d are taken", field, text.length,
+						BILLING_USAGE_MAX_NAME);
+	for (i = 0; i < text.length; i++)
+	{
+		unsigned char c = (unsigned char) text.bytes[i];
+
+		if (c < 0x20 || c == 0x7f)
+			return billing_metering_problem(field, "contains a control character");
+	}
+	return NULL;
+}
+
 /* Read a text attribute that must be there; says what is wrong, or NULL. */
 static const char *
 read_name(JsonbContainer *object, const char *name, BillingUsageText *text)
 {
 	JsonbValue buffer;
 	JsonbValue *value = find_field(object, name, &buffer);
-	int i;
+	BillingUsageText found;
+	const char *problem;
 
 	if (value == NULL)
 		return billing_metering_problem(name, "is missing");
 	if (value->type != jbvString)
 		return billing_metering_problem(name, "is not a text");
-	if (value->val.string.len == 0)
-		return billing_metering_problem(name, "is empty");
-	if (value->val.string.len > BILLING_USAGE_MAX_NAME)
-		return psprintf("%s has %d bytes; at most %d are taken", name, value->val.string.len,
-						BILLING_USAGE_MAX_NAME);
-	for (i = 0; i < value->val.string.len; i++)
-	{
-		unsigned char c = (unsigned char) value->val.string.val[i];
-
-		if (c < 0x20 || c == 0x7f)
-			return billing_metering_problem(name, "contains a control character");
-	}
-	text->bytes = value->val.string.val;
-	text->length = value->val.string.len;
-	return NULL;
+	found.bytes = value->val.string.val;
+	found.length = value->val.string.len;
+	problem = billing_metering_check_name(name, found);
+	if (problem == NULL)
+		*text = found;
+	return problem;
 }
 
 /* Read when it happened; says what is wrong, or NULL. */
@@ -77,28 +90,38 @@ read_time(JsonbContainer *object, BillingUsageEvent *event)
 	return NULL;
 }
 
-/* Read the data and the amount that the source expects; says what is wrong, or NULL. */
+/*
+ * Check the data, of so many bytes, and read the amount that the source expects;
+ * says what is wrong, or NULL.
+ */
+const char *
+billing_metering_check_data(BillingUsageEvent *event, int length)
+{
+	JsonbValue buffer;
+	JsonbValue *amount;
+
+	if (length > BILLING_USAGE_MAX_DATA)
+		return psprintf("data has %d bytes; at most %d are taken", length, BILLING_USAGE_MAX_DATA);
+	amount = find_field(&event->data->root, "expected_amount", &buffer);
+	if (amount != NULL &&
+		!billing_metering_scan_number(amount, BILLING_USAGE_AMOUNT_DIGITS, &event->expected))
+		return billing_metering_problem("data.expected_amount", "is not a number in range");
+	return NULL;
+}
+
+/* Read the data; says what is wrong, or NULL. */
 static const char *
 read_data(JsonbContainer *object, BillingUsageEvent *event)
 {
 	JsonbValue buffer;
-	JsonbValue amount_buffer;
 	JsonbValue *value = find_field(object, "data", &buffer);
-	JsonbValue *amount;
 
 	if (value == NULL)
 		return NULL;
 	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
 		return billing_metering_problem("data", "is not an object");
-	if (value->val.binary.len > BILLING_USAGE_MAX_DATA)
-		return psprintf("data has %d bytes; at most %d are taken", value->val.binary.len,
-						BILLING_USAGE_MAX_DATA);
 	event->data = JsonbValueToJsonb(value);
-	amount = find_field(&event->data->root, "expected_amount", &amount_buffer);
-	if (amount != NULL &&
-		!billing_metering_scan_number(amount, BILLING_USAGE_AMOUNT_DIGITS, &event->expected))
-		return billing_metering_problem("data.expected_amount", "is not a number in range");
-	return NULL;
+	return billing_metering_check_data(event, value->val.binary.len);
 }
 
 /* Read all attributes of an event; says what is wrong with the first bad one, or NULL. */
@@ -133,6 +156,8 @@ billing_metering_parse_one(BillingUsageEvent *event, const JsonbValue *value,
 		event->problem = "event is not an object";
 	else
 		event->problem = read_event(value->val.binary.data, event);
+	/* what has an id may be stored already, even if it cannot be read now */
+	billing_metering_hash_key(context, event);
 	if (event->problem == NULL)
 	{
 		billing_metering_hash_content(context, event);

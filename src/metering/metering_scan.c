@@ -225,7 +225,25 @@ billing_metering_scan_number(const JsonbValue *value, int whole_digits, Numeric 
 	return is_in_range(*number, whole_digits);
 }
 
+PG_FUNCTION_INFO_V1(billing_metering_usage_moment);
 PG_FUNCTION_INFO_V1(billing_metering_usage_number);
+
+/*
+ * billing_internal.usage_moment(time text) RETURNS timestamptz
+ *
+ * The moment that an event's time stands for, or NULL where it is none.
+ */
+Datum
+billing_metering_usage_moment(PG_FUNCTION_ARGS)
+{
+	text *bytes = PG_GETARG_TEXT_PP(0);
+	BillingUsageText time = { VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes) };
+	TimestampTz moment;
+
+	if (!billing_metering_scan_time(time, &moment))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(moment);
+}
 
 /*
  * billing_internal.usage_number(value jsonb) RETURNS numeric

@@ -117,10 +117,11 @@ CREATE OR REPLACE FUNCTION billing.set_price(
 COMMENT ON FUNCTION billing.set_price(text, text, text, jsonb, date, date) IS
 	'Prices a product in a price book from a day to the day before another (open); a price with an open end that began earlier ends there; needs the duty price_manager';
 
-CREATE OR REPLACE FUNCTION billing_internal.try_rate(tariff billing.tariff, quantity numeric, events bigint) RETURNS numeric
+CREATE OR REPLACE FUNCTION billing_internal.try_rate(
+	tariff billing.tariff, quantity numeric, events bigint, dimensions jsonb DEFAULT NULL) RETURNS numeric
 	IMMUTABLE PARALLEL SAFE
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_rating_try_rate';
-COMMENT ON FUNCTION billing_internal.try_rate(billing.tariff, numeric, bigint) IS
+COMMENT ON FUNCTION billing_internal.try_rate(billing.tariff, numeric, bigint, jsonb) IS
 	'billing.rate(), but null where the tariff cannot rate the quantity: so that one price cannot stop a run';
 
 CREATE OR REPLACE FUNCTION billing_internal.prices_events(tariff billing.tariff) RETURNS boolean
@@ -150,10 +151,11 @@ CREATE OR REPLACE AGGREGATE billing_internal.try_rate_events(tariff billing.tari
 COMMENT ON AGGREGATE billing_internal.try_rate_events(billing.tariff, numeric) IS
 	'billing.rate_events(), but null where an event cannot be rated: so that one event cannot stop a run';
 
-CREATE OR REPLACE FUNCTION billing_internal.rating_error(tariff billing.tariff, quantity numeric, events bigint) RETURNS text
+CREATE OR REPLACE FUNCTION billing_internal.rating_error(
+	tariff billing.tariff, quantity numeric, events bigint, dimensions jsonb DEFAULT NULL) RETURNS text
 	IMMUTABLE PARALLEL SAFE
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_rating_error';
-COMMENT ON FUNCTION billing_internal.rating_error(billing.tariff, numeric, bigint) IS
+COMMENT ON FUNCTION billing_internal.rating_error(billing.tariff, numeric, bigint, jsonb) IS
 	'Why a tariff cannot rate a quantity, or null where it can';
 
 CREATE OR REPLACE FUNCTION billing_internal.verify_rating(entity integer)

@@ -231,6 +231,7 @@ extern Numeric billing_rating_rate_exact(const BillingTariff *tariff, const Bill
 										 const BillingUsage *usage, BillingLineSink sink,
 										 void *context);
 extern Datum billing_rating_rate_tariff(PG_FUNCTION_ARGS);
+extern Datum billing_rating_rate_matrix(PG_FUNCTION_ARGS);
 /* rating_events.c */
 extern Datum billing_rating_rate_events_step(PG_FUNCTION_ARGS);
 extern Datum billing_rating_rate_events_final(PG_FUNCTION_ARGS);

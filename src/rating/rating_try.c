@@ -76,11 +76,30 @@ call_rating(PGFunction function, FunctionCallInfo fcinfo, Datum *result, char **
 	return rated;
 }
 
+/* Rate by (tariff, quantity, events, dimensions), where dimensions may be null. */
+static bool
+rate_with_dimensions(FunctionCallInfo fcinfo, Datum *result, char **error)
+{
+	LOCAL_FCINFO(rate, 4);
+	bool rated;
+
+	if (fcinfo->nargs < 4 || PG_ARGISNULL(3))
+		return call_rating(billing_rating_rate_tariff, fcinfo, result, error);
+	InitFunctionCallInfoData(*rate, fcinfo->flinfo, 4, fcinfo->fncollation, fcinfo->context, NULL);
+	rate->args[0] = fcinfo->args[0];
+	rate->args[1] = fcinfo->args[1];
+	rate->args[2] = fcinfo->args[3];
+	rate->args[3] = fcinfo->args[2];
+	rated = call_rating(billing_rating_rate_matrix, rate, result, error);
+	fcinfo->isnull = rate->isnull;
+	return rated;
+}
+
 /* Rate a quantity; false where it cannot be rated, or not as a line of an invoice. */
 static bool
 rate_line(FunctionCallInfo fcinfo, Datum *result, char **error)
 {
-	if (!call_rating(billing_rating_rate_tariff, fcinfo, result, error))
+	if (!rate_with_dimensions(fcinfo, result, error))
 		return false;
 	if (fcinfo->isnull)
 		return true;
@@ -107,7 +126,10 @@ PG_FUNCTION_INFO_V1(billing_rating_prices_events);
 PG_FUNCTION_INFO_V1(billing_rating_try_events_step);
 PG_FUNCTION_INFO_V1(billing_rating_try_events_final);
 
-/* billing_internal.try_rate(tariff billing.tariff, quantity numeric, events bigint) RETURNS numeric */
+/*
+ * billing_internal.try_rate(tariff billing.tariff, quantity numeric, events bigint,
+ *     dimensions jsonb) RETURNS numeric
+ */
 Datum
 billing_rating_try_rate(PG_FUNCTION_ARGS)
 {
@@ -119,7 +141,10 @@ billing_rating_try_rate(PG_FUNCTION_ARGS)
 	return result;
 }
 
-/* billing_internal.rating_error(tariff billing.tariff, quantity numeric, events bigint) RETURNS text */
+/*
+ * billing_internal.rating_error(tariff billing.tariff, quantity numeric, events bigint,
+ *     dimensions jsonb) RETURNS text
+ */
 Datum
 billing_rating_error(PG_FUNCTION_ARGS)
 {

@@ -30,9 +30,13 @@ FROM (VALUES
 
 INSERT INTO billing.exception_kind (kind, severity, owner_duty, deadline_days, description) VALUES
 	('usage_malformed', 'error', 'biller', 2, 'an event lacks a field or has one of the wrong type; correct it at the source and send it again'),
-	('usage_unknown_subject', 'error', 'contract_manager', 2, 'no billing account has the event''s subject as its code; create the account, then replay'),
+	('usage_unknown_subject', 'error', 'contract_manager', 2, 'the event''s subject is neither the code of a billing account, nor a contract item with usage of its own, nor an alias; create the account or add an alias, then replay'),
 	('usage_unknown_meter', 'error', 'price_manager', 2, 'no meter has the event''s type as its code; create the meter, then replay'),
+	('usage_late', 'warning', 'biller', 5, 'an event came later than the entity takes usage in by itself; release it, or resolve the exception to leave it out'),
+	('usage_month_closed', 'warning', 'accountant', 5, 'an event came for a month whose usage is closed or detached; open the month again and replay, or resolve the exception to leave it out'),
+	('usage_not_allowed', 'error', 'biller', 2, 'an event came through the inbox from somebody without the duty biller or application; if it is right, send it yourself'),
 	('usage_conflict', 'error', 'biller', 2, 'an event came again under the same source and id with other content; both are kept, the first counts'),
+	('usage_source_silent', 'warning', 'biller', 1, 'an expected source of usage sends nothing, or what it sends is behind; ask its operator, or forget the source; closes itself when it has caught up'),
 	('pricing_discrepancy', 'warning', 'price_manager', 5, 'the amount that an event''s source expects differs from its rating'),
 	('missing_price', 'error', 'price_manager', 2, 'a contract item has no price on the day it is billed; set one, then run billing again'),
 	('rating_failed', 'error', 'price_manager', 2, 'a price cannot rate the quantity; correct the price or the usage, then run billing again'),

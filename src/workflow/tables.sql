@@ -54,12 +54,12 @@ CREATE INDEX document_by_state ON billing.document (entity_id, kind, state);
 COMMENT ON TABLE billing.document IS
 	'The header that every kind of document has: its state, its maker and the amount that is decided upon';
 COMMENT ON COLUMN billing.document.entity_id IS 'The entity';
-COMMENT ON COLUMN billing.document.document_id IS 'Key within the entity; an invoice has the same';
-COMMENT ON COLUMN billing.document.kind IS 'Kind of document: invoice or credit_note';
+COMMENT ON COLUMN billing.document.document_id IS 'Key within the entity; the invoice or correction has the same';
+COMMENT ON COLUMN billing.document.kind IS 'Kind of document: invoice, credit_note or usage_correction';
 COMMENT ON COLUMN billing.document.state IS 'Its state now';
 COMMENT ON COLUMN billing.document.version IS 'Grows with every step';
 COMMENT ON COLUMN billing.document.maker_id IS 'Who made it, and therefore may not approve it';
-COMMENT ON COLUMN billing.document.amount IS 'What is decided upon, tax included; negative for a credit note';
+COMMENT ON COLUMN billing.document.amount IS 'What is decided upon, tax included; negative for a credit note; what a correction of usage is worth, without tax';
 COMMENT ON COLUMN billing.document.currency IS 'Currency of the amount';
 COMMENT ON COLUMN billing.document.created_at IS 'When it was made';
 COMMENT ON COLUMN billing.document.state_since IS 'When it came into its state';

@@ -12,13 +12,17 @@ SELECT billing.create_entity('acme', 'Acme GmbH', 'EUR', 'Europe/Berlin', 'DE'),
 SELECT billing.add_person(p, initcap(p)), billing.add_login(p, p) FROM unnest('{ada,bob,app}'::text[]) p;
 SELECT billing.grant_duty(e, 'ada', d, '2020-01-01') FROM unnest('{acme,yen,dinar}'::text[]) e, unnest('{biller,contract_manager,price_manager}'::text[]) d;
 SELECT billing.grant_duty(e, 'bob', 'approver', approval_limit => NULL), billing.grant_duty(e, 'app', 'application') FROM unnest('{acme,yen,dinar}'::text[]) e;
+SELECT billing.grant_duty('dinar', 'bob', 'accountant');
 SELECT billing.set_task('verify', run_every => '12 hours');
+SELECT billing.set_usage_policy('yen', correction_limit => 0);
+SELECT billing.set_usage_policy('acme', late_after_days => 3660, correction_limit => 100, suggestion_threshold => 0.9, retention_months => 120);
 UPDATE billing.legal_entity SET zero_invoices = 'issue', city = 'Bärlin' WHERE code = 'acme';
 
 SET SESSION AUTHORIZATION ada;
 SELECT billing.add_tax_code(e, 'std', 'S', 'Standard'), billing.add_tax_rate(e, 'std', 10, '2007-01-01'), billing.add_tax_code(e, 'ae', 'AE', 'Reverse', 'reverse charge'),
 	billing.add_tax_rate(e, 'ae', 0, '2007-01-01'), billing.add_customer(e, 'c1', E'Customer "1"\n\\ with a tab\t', 'Street 1', '10115', 'Berlin', 'DE'),
 	billing.add_product(e, 'seat', 'Seat', tax_code => 'std'), billing.add_product(e, 'call', 'Call', tax_code => 'std'), billing.add_meter(e, 'calls', 'Calls'),
+	billing.add_meter(e, 'cores', 'Cores', 'max', '$.vm.cores', '!exists($.test)', '{region,"size=$.\"vm\".size"}', 2, 'up', 99.5, 3600),
 	billing.add_price_book(e, 'list', 'List', c), billing.set_price(e, 'list', 'seat', '{"model": "volume", "tiers": [{"up_to": 10, "unit": "9.99"}, {"up_to": null, "unit": "8.88"}]}', '2026-01-01'),
 	billing.set_price(e, 'list', 'seat', '{"model": "per_unit", "unit": "7.77"}', '2026-03-01')
 FROM (VALUES ('acme', 'EUR'), ('yen', 'JPY'), ('dinar', 'BHD')) AS v (e, c);
@@ -30,6 +34,10 @@ FROM (VALUES ('acme', 'EUR'), ('yen', 'JPY'), ('dinar', 'BHD')) AS v (e, c), unn
 SELECT billing.add_item('acme', 'draft', 'unpriced', 'call', 'recurring', 1, price_book => 'list');
 SELECT billing.ingest_usage(e, (SELECT jsonb_agg(jsonb_build_object('id', a || n, 'source', 'switch', 'type', 'calls', 'subject', a, 'time', '2026-02-01T10:00:00Z', 'data', jsonb_build_object('quantity', n, 'expected_amount', n * 0.5)))
 	FROM unnest('{issued,approved,pending,on_hold,discarded,draft,nobody}'::text[]) a, generate_series(1, 15, 7) n)) FROM unnest('{acme,yen,dinar}'::text[]) e;
+SELECT billing.add_usage_alias(e, 'no one', 'issued', valid_to => '2030-01-01') FROM unnest('{acme,yen,dinar}'::text[]) e;
+SELECT billing.ingest_usage(e, (SELECT jsonb_agg(jsonb_build_object('id', 'vm' || n, 'source', 'switch', 'type', 'cores', 'subject', 'issued', 'time', '2026-02-01T10:00:00Z', 'data', d)) FROM (VALUES
+	(1, '{"vm": {"cores": 4, "size": "xl"}, "region": "E\t\"U\""}'::jsonb), (2, '{"test": true}')) v (n, d))) FROM unnest('{acme,yen,dinar}'::text[]) e;
+SELECT billing.expect_usage(e, 'switch', '1 hour', '15 minutes', note => 'ask the operator'), billing.record_heartbeat(e, 'switch', '2026-02-20T10:00:00Z') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.resolve_exception('yen', exception_id, 'not ours') FROM billing.open_exception WHERE entity = 'yen' AND kind = 'usage_unknown_subject' ORDER BY exception_id LIMIT 1;
 CALL billing.run_billing('acme', '2026-02-28');
 CALL billing.run_billing('yen', '2026-02-28');
@@ -44,9 +52,32 @@ SELECT billing.issue_invoice(entity, reference) FROM billing.invoice_overview WH
 -- What was billed is no longer right: a credit and a re-charge, a credit note
 SELECT billing.change_item(e, 'issued', 'seats', '2026-02-10', 12, reason => 'more'), billing.end_contract(e, 'approved', '2026-02-15') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.ingest_usage('acme', '[{"id": "late", "source": "switch", "type": "calls", "subject": "issued", "time": "2026-02-02T10:00:00Z", "data": {"quantity": "2.5"}}]');
+INSERT INTO billing.usage_inbox (entity, source, id, type, subject, time, data) VALUES
+	('acme', 'switch', 'posted', 'calls', 'nobody', '2026-02-03T10:00:00Z', '{"quantity": 1}'), ('nowhere', 'switch', 'lost', 'calls', 'issued', '2026-02-03T10:00:00Z', NULL);
+-- A running period that has reached an alert
+SELECT billing.add_account(e, 'running', 'c1', c), billing.create_contract(e, 'running', 'running', current_date - 1, interval_unit => 'year'),
+	billing.add_item(e, 'running', 'calls', 'call', 'usage', tariff => '{"model": "per_unit", "unit": "0.5"}', meter => 'calls'), billing.add_usage_alert(e, 'running', 'calls', 5)
+FROM (VALUES ('acme', 'EUR'), ('yen', 'JPY'), ('dinar', 'BHD')) AS v (e, c);
+SELECT billing.ingest_usage(e, jsonb_build_object('id', 'running', 'source', 'switch', 'type', 'calls', 'subject', 'running', 'time', now(), 'data', '{"quantity": 9}'::jsonb)) FROM unnest('{acme,yen,dinar}'::text[]) e;
+-- Usage that was wrong: one correction at once, one that a second person turned down
+SELECT billing.void_usage('acme', 'switch', '{issued1}', 'a test call');
+SELECT billing.void_usage('yen', 'switch', '{issued15}', 'not ours');
+SET SESSION AUTHORIZATION bob;
+SELECT billing.reject_usage_correction('yen', correction, 'it was') FROM billing.usage_corrections WHERE state = 'pending_approval';
+SET SESSION AUTHORIZATION ada;
 CALL billing.run_billing('acme', '2026-03-05');
 CALL billing.run_billing('yen', '2026-03-05');
 CALL billing.run_billing('dinar', '2026-03-05');
+-- A month of usage that is closed
+SELECT billing.ingest_usage('dinar', '[{"id": "old", "source": "switch", "type": "calls", "subject": "issued", "time": "2024-01-15T10:00:00Z", "data": {"quantity": "7"}}]');
+SET SESSION AUTHORIZATION bob;
+SELECT billing.close_usage('dinar', '2024-01-01');
 RESET SESSION AUTHORIZATION;
+-- Events are in the roll-ups, in this transaction too
+SELECT billing_internal.restored_usage();
 SELECT * FROM billing.run_worker_once(true);
+-- Some usage still waits in the inbox, beside what is refused
+SET SESSION AUTHORIZATION app;
+INSERT INTO billing.usage_inbox (entity, source, id, type, subject, time, data) VALUES ('yen', 'switch', 'waiting', 'calls', 'issued', '2026-02-03T10:00:00Z', '{"quantity": 1}');
+RESET SESSION AUTHORIZATION;
 \o

@@ -14,7 +14,9 @@ INSERT INTO reference_table VALUES
 	('billing.exception_kind'),
 	('billing.task'),
 	('billing.task_setting'),
-	('billing.task_state');
+	('billing.task_state'),
+	-- says by code for which entity a row is, and may be wrong; without row-level security, which COPY FROM refuses
+	('billing.usage_inbox');
 
 -- Tables that people may change by plain INSERT and UPDATE where their duty allows. All others are documents, which only
 -- functions write.
@@ -27,8 +29,14 @@ INSERT INTO master_data VALUES
 	('billing.billing_account'),
 	('billing.product'),
 	('billing.meter'),
+	('billing.usage_policy'),
 	('billing.price_book'),
 	('billing.price');
+
+-- Tables into which people may insert whatever they have to send, and which they cannot read.
+CREATE TEMP TABLE inbox (name text PRIMARY KEY);
+INSERT INTO inbox VALUES
+	('billing.usage_inbox');
 
 CREATE TEMP VIEW member AS
 SELECT d.classid, d.objid
@@ -111,13 +119,15 @@ SELECT r.name || ' is listed as reference table'
 FROM reference_table r
 WHERE NOT EXISTS (SELECT FROM member_table t WHERE t.name = r.name AND t.entity_column IS NULL);
 
--- A business table has a primary key, and entity_id leads it and every other unique index and exclusion constraint. The
--- code of a legal entity is unique in the installation: it is the root.
+-- A business table has a primary key, of a partitioned table each partition, and entity_id leads it and every other unique
+-- index and exclusion constraint. The code of a legal entity is unique in the installation: it is the root.
 CREATE TEMP VIEW rule_keys_led_by_entity AS
-SELECT t.name || ' has no primary key' AS offender
+SELECT c.oid::regclass || ' has no primary key' AS offender
 FROM member_table t
+CROSS JOIN LATERAL (SELECT p.relid AS oid FROM pg_catalog.pg_partition_tree(t.table_oid) p WHERE p.isleaf
+	UNION SELECT t.table_oid WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = t.table_oid)) c
 WHERE t.entity_column IS NOT NULL
-AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = t.table_oid AND k.contype = 'p')
+AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'p')
 UNION ALL
 SELECT i.indexrelid::regclass::text
 FROM member_table t
@@ -149,6 +159,31 @@ JOIN pg_catalog.pg_class c ON c.oid = t.table_oid
 WHERE t.entity_column IS NOT NULL
 AND NOT (c.relrowsecurity AND c.relforcerowsecurity
 	AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid));
+
+-- A month of usage, attached or detached, is protected as the table itself: key, row-level security with the same policy, guard, owner;
+-- nobody else has a right to it; and it is no member of the extension, so that a dump has its definition and its rows.
+CREATE TEMP VIEW rule_usage_months AS
+SELECT m.oid::regclass::text AS offender
+FROM (SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent = 'billing.usage_event'::regclass
+	UNION
+	SELECT c.oid FROM pg_catalog.pg_class c
+	WHERE c.relnamespace = 'billing_internal'::regnamespace AND c.relkind = 'r' AND c.relname LIKE 'usage\_event\_%') o
+JOIN pg_catalog.pg_class m ON m.oid = o.oid
+WHERE NOT (m.relrowsecurity AND m.relforcerowsecurity
+	AND m.relowner = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'billing_owner')
+	AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(m.relacl) a WHERE a.grantee <> m.relowner)
+	AND NOT EXISTS (SELECT FROM member e WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = m.oid)
+	AND pg_catalog.obj_description(m.oid, 'pg_class') <> ''
+	AND EXISTS (SELECT FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_policy q ON q.polname = p.polname AND q.polcmd = p.polcmd
+		AND pg_catalog.pg_get_expr(q.polqual, q.polrelid) = pg_catalog.pg_get_expr(p.polqual, p.polrelid)
+		WHERE p.polrelid = m.oid AND q.polrelid = 'billing.usage_event'::regclass)
+	AND EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger q ON q.tgname = t.tgname AND q.tgfoid = t.tgfoid
+		AND q.tgargs = t.tgargs AND q.tgtype = t.tgtype AND t.tgenabled = 'O'
+		WHERE t.tgrelid = m.oid AND q.tgrelid = 'billing.usage_event'::regclass AND q.tgname = 'a_guard_writes')
+	AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = m.oid AND k.conname = 'usage_event_guarded' AND k.convalidated)
+	AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
+		WHERE k.conrelid = m.oid AND k.contype = 'p' AND k.conkey = ARRAY(SELECT a.attnum FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = m.oid AND a.attname IN ('entity_id', 'event_id') ORDER BY a.attname)));
 
 -- Every table is marked for pg_dump, and so is every sequence of its columns.
 CREATE TEMP VIEW rule_marked_for_dump AS
@@ -182,6 +217,7 @@ SELECT DISTINCT format('%s by %s on %s', w.privilege_type, CASE w.grantee WHEN 0
 FROM write_privilege w
 WHERE w.grantee NOT IN (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = 'billing_owner')
 AND NOT (w.privilege_type IN ('INSERT', 'UPDATE') AND w.name IN (SELECT d.name FROM master_data d))
+AND NOT (w.privilege_type = 'INSERT' AND w.name IN (SELECT i.name FROM inbox i))
 UNION ALL
 SELECT d.name || ' is listed as master data'
 FROM master_data d

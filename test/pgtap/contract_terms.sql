@@ -1,7 +1,7 @@
 -- Contracts and their items: what is refused, and what amendments make of the versions of an item's terms.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT plan(71);
+SELECT plan(83);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'EUR', 'Europe/Berlin');
 SELECT pg_temp.staff('acme'), pg_temp.staff('other');
@@ -95,6 +95,27 @@ FROM (VALUES
 	($$'k1', 'rec', 'infinity', 1$$, 'ZB001'),
 	($$'k1', 'none', '2026-01-01', 1$$, 'ZB002')
 ) AS c (arguments, code);
+
+-- Items with usage of their own: as many as wanted with one meter, beside the one item for what names the account
+SELECT is(pg_temp.try('ada', format($$SELECT billing.add_item('acme', %s)$$, arguments)), code, arguments)
+FROM (VALUES
+	($$'quarterly', 'own1', 'seat', 'usage', tariff => pg_temp.each('1'), meter => 'calls', own_usage => true$$, ''),
+	($$'quarterly', 'own2', 'seat', 'usage', tariff => pg_temp.each('2'), meter => 'calls', own_usage => true$$, ''),
+	($$'quarterly', 'rest', 'seat', 'usage', tariff => pg_temp.each('3'), meter => 'calls'$$, 'ZB013'),
+	($$'quarterly', 'rest', 'seat', 'recurring', 1, pg_temp.each('1'), own_usage => true$$, 'ZB001'),
+	($$'quarterly', 'rest', 'seat', 'one_time', 1, pg_temp.each('1'), own_usage => true$$, 'ZB001'),
+	($$'quarterly', 'rest', 'seat', 'recurring', 1, pg_temp.each('1'), own_usage => false$$, ''),
+	($$'quarterly', 'null', 'seat', 'usage', tariff => pg_temp.each('1'), meter => 'calls', own_usage => NULL$$, 'ZB001')
+) AS c (arguments, code);
+SELECT is((SELECT string_agg(item || ' ' || own_usage, ', ' ORDER BY item) FROM billing.contract_term WHERE contract = 'quarterly'),
+	'own1 true, own2 true, rest false', 'the terms show which items have usage of their own');
+SELECT is(pg_temp.told('ada', $$SELECT billing.change_item('acme', 'quarterly', 'own1', '2026-07-01', tariff => pg_temp.each('5'))$$), '', 'such an item is amended like any other');
+SELECT is((SELECT string_agg(format('%s %s %s', valid_from, v.own_usage, superseded_at IS NULL), ', ' ORDER BY version_id)
+	FROM billing.contract_item_version v JOIN billing.contract_item i USING (entity_id, item_id) WHERE i.code = 'own1'),
+	'2026-01-01 t f, 2026-01-01 t t, 2026-07-01 t t', 'and every version has usage of its own');
+SELECT is(pg_temp.told('ada', $$SELECT billing.end_item('acme', 'quarterly', 'own1', '2026-09-01')$$), '', 'and ends like any other');
+SELECT is((SELECT count(*) FROM billing.contract_item_version v JOIN billing.contract_item i USING (entity_id, item_id) WHERE v.own_usage <> i.own_usage), 0::bigint,
+	'an item and its versions agree');
 
 -- Nothing was overwritten
 SELECT is((SELECT count(*) FROM billing.audit_log WHERE object_type = 'contract_item_version' AND action = 'delete'), 0::bigint, 'no version was deleted');

@@ -3,7 +3,7 @@
 -- right to succeed, and then the books balance, or is refused with an error of class ZB that has a hint.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT plan(68);
+SELECT * FROM no_plan();
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Two entities of which everything called "theirs" is in the other one only
@@ -14,6 +14,8 @@ SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), bill
 SELECT pg_temp.staff('acme');
 SELECT billing.grant_duty('other', 'oth', d, '2020-01-01') FROM unnest('{biller,contract_manager,price_manager}'::text[]) d;
 UPDATE billing.legal_entity SET auto_approve_limit = 100000 WHERE code = 'other';
+SELECT billing.grant_duty('acme', 'ada', 'accountant'), billing.make_usage_months('2025-11-01', '2025-11-01');
+SELECT pg_temp.must('ada', $$SELECT billing.close_usage('acme', '2025-12-01')$$);
 
 CREATE FUNCTION pg_temp.open_shop(person text, entity text, name text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -33,7 +35,8 @@ SELECT pg_temp.must('oth', $$CALL billing.run_billing('other', '2026-02-01')$$),
 -- In acme five accounts, each with an invoice in another state, and k, which waits to be billed
 SELECT pg_temp.open_shop('ada', 'acme', 'k');
 SELECT pg_temp.must('ada', $$SELECT billing.add_item('acme', 'k', 'calls', 'k', 'usage', tariff => '{"model": "per_unit", "unit": "0.01"}', meter => 'k'),
-	billing.add_tax_code('acme', 'bare', 'S', 'Without a rate'), billing.add_meter('acme', 'k2', 'Calls')$$);
+	billing.add_item('acme', 'k', 'own', 'k', 'usage', tariff => '{"model": "per_unit", "unit": "0.01"}', meter => 'k', own_usage => true),
+	billing.add_usage_alias('acme', 'old', 'k'), billing.add_tax_code('acme', 'bare', 'S', 'Without a rate'), billing.add_meter('acme', 'k2', 'Calls')$$);
 SELECT pg_temp.must('ada', format($$SELECT billing.add_account('acme', %1$L, 'k', 'EUR', purchase_order_required => %2$L),
 	billing.create_contract('acme', %1$L, %1$L, '2026-01-01'), billing.add_item('acme', %1$L, 'seat', 'k', 'one_time', 1, '{"model": "per_unit", "unit": 5}')$$,
 	s, s = 'held'))
@@ -46,9 +49,16 @@ SELECT pg_temp.must('ada', format('SELECT * FROM billing.validate_invoices(''acm
 SELECT pg_temp.must('bob', format('SELECT billing.approve_invoice(''acme'', %L)', value)) FROM place WHERE name IN ('approved', 'issued');
 SELECT pg_temp.must('ada', format('SELECT billing.issue_invoice(''acme'', %L)', value)) FROM place WHERE name = 'issued';
 SELECT pg_temp.must('ada', $$SELECT * FROM billing.ingest_usage('acme', '[1]')$$);
+SELECT pg_temp.must('ada', $$SELECT billing.expect_usage('acme', 'k', '1 hour')$$), pg_temp.must('oth', $$SELECT billing.expect_usage('other', 'theirs', '1 hour')$$);
 INSERT INTO place
 SELECT CASE e.code WHEN 'acme' THEN 'exception' ELSE 'their_exception' END, exception_id
 FROM billing.exception x JOIN billing.legal_entity e USING (entity_id) WHERE x.kind = 'usage_malformed';
+-- one event to correct, and a correction of another that waits for bob
+SELECT pg_temp.must('ada', $$SELECT billing.ingest_usage('acme', '[{"id":"stored","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":500}},
+	{"id":"waiting","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":500}}]')$$);
+SELECT pg_temp.must('adm', $$SELECT billing.set_usage_policy('acme', correction_limit => 1)$$);
+INSERT INTO place SELECT 'correction', pg_temp.must('ada', $$SELECT correction FROM billing.void_usage('acme', 's', '{waiting}', 'because')$$);
+INSERT INTO place SELECT 'alert', pg_temp.must('ada', $$SELECT billing.add_usage_alert('acme', 'k', 'calls', 7)$$);
 INSERT INTO place VALUES ('role', pg_temp.role_of('who'));
 INSERT INTO place SELECT 'run', pg_temp.must('ada', $$SELECT billing_internal.open_run('acme', '2026-02-01')$$);
 
@@ -62,32 +72,50 @@ INSERT INTO routine VALUES
 	('billing.act_as',            'app',  'null',   'person? ada'),
 	('billing.add_account',       'ada',  'bills',  'entity acme | code new | ref k | word EUR | integer 30 +zero | ref? k | ref? k | boolean false | line? PO-1'),
 	('billing.add_customer',      'ada',  '',       'entity acme | code new | text New | text? Street | text? 10115 | text? Berlin | word? DE | text? DE123'),
-	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word recurring | quantity 1 | json? {"model":"per_unit","unit":1} -null | ref? - | word? arrears | ref? - | date? 2026-01-01 -leap day | date? 2027-01-01'),
-	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word usage | number? - | json? - | ref k | word? arrears | ref k2 | date? 2026-01-01 | date? -'),
+	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word recurring | quantity 1 | json? {"model":"per_unit","unit":1} -null | ref? - | word? arrears | ref? - | date? 2026-01-01 -leap day | date? 2027-01-01 | boolean false'),
+	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word usage | number? - | json? - | ref k | word? arrears | ref k2 | date? 2026-01-01 | date? - | boolean true'),
 	('billing.add_login',         'root', '',       'person ada | word <role>'),
-	('billing.add_meter',         'ada',  '',       'entity acme | code new | text New | word sum | code quantity'),
+	('billing.add_meter',         'ada',  '',       'entity acme | code new | text New | word sum | text quantity -percent | word? $.a==1 | keys? {region,size=$.spec.size} | integer? 2 +zero,negative | word nearest | number 95 | integer 1'),
 	('billing.add_person',        'root', '',       'code new | text New'),
 	('billing.add_price_book',    'ada',  '',       'entity acme | code new | text New | word EUR'),
 	('billing.add_product',       'ada',  '',       'entity acme | code new | text New | word C62 | ref? k'),
 	('billing.add_tax_code',      'ada',  '',       'entity acme | code new | word E | text New | text? why -null'),
 	('billing.add_tax_rate',      'ada',  'bills',  'entity acme | ref bare | number 20 +zero | date 2026-01-01 | date? 2099-01-01'),
+	('billing.add_usage_alias',   'ada',  'bills',  'entity acme | subject new | ref k | ref? - | ref? - | date? 2026-01-01 -leap day | date? 2027-01-01'),
+	('billing.add_usage_alias',   'ada',  'bills',  'entity acme | subject new | ref? - | ref k | ref own | date? 2026-01-01 -leap day | date? 2027-01-01'),
+	('billing.add_usage_alert',   'ada',  '',       'entity acme | ref k | ref calls | quantity? 100 -null,zero,negative,minus large | number? -'),
+	('billing.add_usage_alert',   'ada',  '',       'entity acme | ref k | ref calls | number? - | quantity? 100 -null,zero,negative,large,minus large'),
 	('billing.approve_invoice',   'bob',  '',       'entity acme | invoice <pending> | text? because'),
+	('billing.approve_usage_correction', 'bob', 'bills', 'entity acme | ref <correction> | text? because'),
+	('billing.backfill_usage',    'ada',  'bills',  'entity acme | json [{"id":"9","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}] | text because'),
 	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? 5 | json? {"model":"per_unit","unit":1} | ref? - | text? because'),
 	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? - | json? - | ref k | text? because'),
+	('billing.check_usage_completeness', 'ada', '', 'entity acme | date 2026-02-01'),
+	('billing.close_usage',       'ada',  'bills',  'entity acme | date 2026-01-15 -leap day'),
 	('billing.create_contract',   'ada',  'bills',  'entity acme | code new | ref k | date 2026-01-01 -leap day | date? 2027-01-01 | word month | integer 1 | date? 2026-01-01'),
 	('billing.create_entity',     'root', '',       'code new -other | text New | word EUR | word Europe/Rome | word? IT | integer 1 | word half_up'),
 	('billing.current_actor',     'ada',  'anyone', ''),
+	('billing.current_usage',     'ada',  '',       'entity acme | ref k | ref? k | ref? calls | date? 2026-02-01'),
+	('billing.detach_usage_month', 'root', '',      'date 2025-11-30 -leap day'),
 	('billing.discard_invoice',   'ada',  'bills',  'entity acme | invoice <draft> | text? because'),
+	('billing.drain_usage_inbox', 'ada',  '',       'entity acme | integer 100 +utmost'),
 	('billing.end_contract',      'ada',  'bills',  'entity acme | ref k | date 2026-01-15'),
 	('billing.end_item',          'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | text? because'),
+	('billing.end_usage_alias',   'ada',  '',       'entity acme | ref old | date 2026-01-15'),
+	('billing.end_usage_alert',   'ada',  '',       'entity acme | bigint <alert>'),
 	('billing.entitlement',       'ada',  '',       'entity acme | ref k | date 2026-02-01'),
+	('billing.expect_usage',      'ada',  '',       'entity acme | text new | interval PT1H | interval PT5M +zero | text? because'),
 	('billing.explain_invoice',   'ada',  '',       'entity acme | invoice <issued>'),
+	('billing.explain_usage',     'ada',  '',       'entity acme | invoice <issued> | integer? 1 +zero,negative,least,utmost'),
+	('billing.forget_usage_source', 'ada', '',      'entity acme | ref k'),
 	('billing.grant_duty',        'root', '',       'entity acme +other | person nob | word approver | date? 2026-01-01 -leap day | date? 2027-01-01 | number? 1000 +zero,small | integer? 1'),
 	('billing.has_duty',          'ada',  '',       'entity acme | code biller'),
 	('billing.ingest_usage',      'ada',  'bills',  'entity acme | events [{"id":"1","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}]'),
+	('billing.ingest_usage',      'ada',  'bills',  'entity acme | texts {s} | texts {2} | texts {k} | texts {k} | moments {2026-01-05T10:00:00Z} | jsons? {"{\"quantity\":900}"}'),
 	('billing.issue_invoice',     'ada',  '',       'entity acme | invoice <approved>'),
 	('billing.issue_invoices',    'ada',  '',       'entity acme | date? 2026-02-01'),
 	('billing.my_entities',       'ada',  'anyone', ''),
+	('billing.make_usage_months', 'root', '',       'date 2026-01-31 -leap day | date 2026-02-01'),
 	('billing.period_index',      'ada',  'anyone', 'date 2026-01-31 | word month | integer 1 | date 2026-03-31'),
 	('billing.period_start',      'ada',  'anyone', 'date 2026-01-31 | word month | integer 1 | bigint? 2 +zero,negative'),
 	('billing.post_restore',      'ada',  'never',  ''),
@@ -99,21 +127,32 @@ INSERT INTO routine VALUES
 	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"per_unit","unit":1} | usage? 3 | bigint? 3 +zero,utmost'),
 	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | usage? 3 | json {"r":"eu"} | bigint? 3 +zero,utmost'),
 	('billing.rate_events',       'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | usage? 3'),
+	('billing.rebuild_usage_rollup', 'ada', '',     'entity acme'),
+	('billing.raise_usage_alerts', 'app', '',       'entity acme'),
+	('billing.record_heartbeat',  'app',  '',       'entity acme | text new | moment 2026-01-05T10:00:00Z'),
 	('billing.reject_invoice',    'bob',  '',       'entity acme | invoice <pending> | text because'),
+	('billing.reject_usage_correction', 'bob', '', 'entity acme | ref <correction> | text because'),
 	('billing.release_invoice',   'ada',  '',       'entity acme | invoice <held> | text? because'),
+	('billing.release_usage',     'ada',  '',       'entity acme | text because | text? k | ids? {}'),
+	('billing.reopen_usage',      'ada',  '',       'entity acme | date 2025-12-31 -leap day | text because'),
+	('billing.replace_usage',     'ada',  'bills',  'entity acme | json [{"id":"stored","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}] | text because'),
 	('billing.replay_usage',      'ada',  '',       'entity acme'),
 	('billing.reset_task',        'root', '',       'word verify'),
 	('billing.resolve_exception', 'ada',  '',       'entity acme | bigint <exception> | text done'),
 	('billing.revoke_duty',       'root', '',       'entity acme | person lim | word approver | date? 2026-01-01'),
 	('billing.round_amount',      'ada',  'anyone', 'computed? 1.005 | integer 2 +zero | word half_up'),
+	('billing.roll_up_usage',     'ada',  '',       'entity acme'),
 	('billing.run_billing',       'ada',  '',       'entity acme | date 2026-02-01'),
 	('billing.run_worker_once',   'root', '',       'boolean? true'),
 	('billing.schedule_jobs',     'ada',  'never',  ''),
 	('billing.set_price',         'ada',  'bills',  'entity acme | ref k | ref k | json {"model":"per_unit","unit":1} | date 2026-01-15 -leap day | date? 2026-02-01'),
 	('billing.set_task',          'root', '',       'word verify | interval? PT1H | boolean? true'),
+	('billing.set_usage_policy',  'adm',  '',       'entity acme | integer? 40 +zero | word? bill | number? 100 +zero,small | number? 0.9 | integer? 12'),
+	('billing.suggest_subject',   'ada',  '',       'entity acme | subject K-1'),
 	('billing.unschedule_jobs',   'ada',  'never',  ''),
 	('billing.validate_invoices', 'ada',  '',       'entity acme | invoice? <draft>'),
 	('billing.verify',            'ada',  'anyone', 'entity? acme'),
+	('billing.void_usage',        'ada',  'bills',  'entity acme | word s | keys {stored} | text because'),
 	-- the steps that procedures and views take on behalf of their caller
 	('billing_internal.entity_id', 'ada', '',       'entity acme'),
 	('billing_internal.open_run', 'ada',  '',       'entity acme | date 2026-02-01'),
@@ -177,6 +216,11 @@ INSERT INTO hostile VALUES
 	('bigint', 'least', $$'-9223372036854775808'::bigint$$),
 	('bigint', 'utmost', '9223372036854775807'),
 	('bigint', 'beyond', $$'9223372036854775808'::bigint$$),
+	('bigint[]', 'null', 'NULL::bigint[]'),
+	('bigint[]', 'empty array', $$'{}'::bigint[]$$),
+	('bigint[]', 'null inside', $$'{NULL}'::bigint[]$$),
+	('bigint[]', 'unknown', $$'{0,-1,9223372036854775807}'::bigint[]$$),
+	('bigint[]', 'square', $$'{{1,2},{3,4}}'::bigint[]$$),
 	('boolean', 'null', 'NULL::boolean'),
 	('boolean', 'text', $$'perhaps'::boolean$$),
 	('date', 'null', 'NULL::date'),
@@ -189,6 +233,12 @@ INSERT INTO hostile VALUES
 	('date', 'leap day', $$'2028-02-29'::date$$),
 	('date', 'no leap day', $$'2027-02-29'::date$$),
 	('date', 'text', $$'some day'::date$$),
+	('timestamptz', 'null', 'NULL::timestamptz'),
+	('timestamptz', 'infinity', $$'infinity'::timestamptz$$),
+	('timestamptz', 'minus infinity', $$'-infinity'::timestamptz$$),
+	('timestamptz', 'first of all', $$'4713-01-01 00:00:00+00 BC'::timestamptz$$),
+	('timestamptz', 'last of all', $$'294276-12-31 00:00:00+00'::timestamptz$$),
+	('timestamptz', 'text', $$'some time'::timestamptz$$),
 	('interval', 'null', 'NULL::interval'),
 	('interval', 'zero', $$interval '0'$$),
 	('interval', 'negative', $$interval '-1 day'$$),
@@ -216,6 +266,36 @@ INSERT INTO hostile VALUES
 	('jsonb', 'long key', $$jsonb_build_object(repeat('x', 1000000), 1)$$),
 	('jsonb', 'no json', $$'{model: 1}'::jsonb$$),
 	('jsonb', 'zero byte', $$'"\u0000"'::jsonb$$),
+	('text[]', 'null', 'NULL::text[]'),
+	('text[]', 'empty', $$'{}'::text[]$$),
+	('text[]', 'of null', $$'{NULL}'::text[]$$),
+	('text[]', 'of empty', $$'{""}'::text[]$$),
+	('text[]', 'table', $$'{{a},{b}}'::text[]$$),
+	('text[]', 'repeated', $$'{a,b,a}'::text[]$$),
+	('text[]', 'long', $$array_fill('x'::text, '{100000}')$$),
+	('text[]', 'megabyte', $$ARRAY[repeat('x', 1000000)]$$),
+	('text[]', 'control', $$ARRAY['a' || chr(1)]$$),
+	('text[]', 'half', $$'{a=}'::text[]$$),
+	('timestamptz[]', 'null', 'NULL::timestamptz[]'),
+	('timestamptz[]', 'nulls', $$'{NULL}'::timestamptz[]$$),
+	('timestamptz[]', 'empty array', $$'{}'::timestamptz[]$$),
+	('timestamptz[]', 'infinity', $$'{infinity}'::timestamptz[]$$),
+	('timestamptz[]', 'minus infinity', $$'{-infinity}'::timestamptz[]$$),
+	('timestamptz[]', 'first of all', $$'{4713-01-01 BC}'::timestamptz[]$$),
+	('timestamptz[]', 'last of all', $$'{294276-12-31 23:59:59.999999Z}'::timestamptz[]$$),
+	('timestamptz[]', 'two dimensions', $$'{{2026-01-01}}'::timestamptz[]$$),
+	('timestamptz[]', 'two', $$'{2026-01-01,2026-01-01}'::timestamptz[]$$),
+	('timestamptz[]', 'text', $$'{some day}'::timestamptz[]$$),
+	('jsonb[]', 'null', 'NULL::jsonb[]'),
+	('jsonb[]', 'nulls', $$'{NULL}'::jsonb[]$$),
+	('jsonb[]', 'json null', $$'{null}'::jsonb[]$$),
+	('jsonb[]', 'number', $$ARRAY['7'::jsonb]$$),
+	('jsonb[]', 'array', $$ARRAY['[null, 1, "x", [], {}]'::jsonb]$$),
+	('jsonb[]', 'deep object', $$ARRAY[(repeat('{"model":', 5000) || '1' || repeat('}', 5000))::jsonb]$$),
+	('jsonb[]', 'megabyte', $$ARRAY[to_jsonb(repeat('x', 1000000))]$$),
+	('jsonb[]', 'two', $$ARRAY['{}'::jsonb, '{}']$$),
+	('jsonb[]', 'empty array', $$'{}'::jsonb[]$$),
+	('jsonb[]', 'no json', $$ARRAY['{model: 1}'::jsonb]$$),
 	('billing.tariff', 'null', 'NULL::billing.tariff'),
 	('billing.tariff', 'empty', $$''::billing.tariff$$),
 	('billing.tariff', 'text', $$'free of charge'::billing.tariff$$),
@@ -236,6 +316,7 @@ INSERT INTO kind VALUES
 	('invoice',  'text', ''),
 	('word',     'text', ''),
 	('code',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,json,unknown,theirs,other'),
+	('subject',  'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,blank'),
 	('line',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,tab,newline'),
 	('text',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,tab,newline'),
 	('number',   'numeric', ''),
@@ -244,11 +325,17 @@ INSERT INTO kind VALUES
 	('usage',    'numeric', 'zero,negative,large,minus large,small,huge,tiny'),
 	('integer',  'integer', ''),
 	('bigint',   'bigint', ''),
+	('ids',      'bigint[]', 'empty array'),
 	('boolean',  'boolean', ''),
 	('date',     'date', 'leap day'),
+	('moment',   'timestamptz', 'first of all'),
 	('interval', 'interval', ''),
 	('json',     'jsonb', ''),
 	('events',   'jsonb', 'empty array,empty object,array,object,empty key,control,deep array,deep object,wide object,long key'),
+	('keys',     'text[]', ''),
+	('texts',    'text[]', 'of null,of empty,megabyte,control,half'),
+	('moments',  'timestamptz[]', 'nulls,infinity,minus infinity,first of all,last of all'),
+	('jsons',    'jsonb[]', 'nulls,json null,number,array,deep object,megabyte'),
 	('tariff',   'billing.tariff', 'negative');
 
 -- Values that are hostile only together, or only there: at which arguments
@@ -257,6 +344,8 @@ INSERT INTO special VALUES
 	('billing.add_item', '{11,12}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
 	('billing.add_item', '{11,12}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
 	('billing.add_item', '{11,12}', '{2028-02-29,2028-03-01}', 'a leap day long', true),
+	('billing.add_usage_alias', '{6,7}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
+	('billing.add_usage_alias', '{2}', '{old}', 'an alias that is there', false),
 	('billing.add_login', '{2}', '{postgres}', 'a login that is no role of billing', true),
 	('billing.add_tax_rate', '{4,5}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
 	('billing.add_tax_rate', '{4,5}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
@@ -270,6 +359,9 @@ INSERT INTO special VALUES
 	('billing.approve_invoice', '{2}', '{D١}', 'digits of others', false),
 	('billing.approve_invoice', '{2}', '{<theirs>}', 'their document', false),
 	('billing.approve_invoice', '{2}', '{<issued>}', 'what is issued', false),
+	('billing.approve_usage_correction', '{2}', '{U0}', 'no such correction', false),
+	('billing.approve_usage_correction', '{2}', '{U9223372036854775808}', 'beyond the last correction', false),
+	('billing.approve_usage_correction', '{2}', '{<issued>}', 'a document of another kind', false),
 	('billing.change_item', '{4}', '{1990-01-01}', 'before it begins', true),
 	('billing.create_contract', '{4,5}', '{2026-02-01,2026-01-01}', 'ends before it starts', false),
 	('billing.create_contract', '{4,5}', '{2026-02-01,2026-02-01}', 'ends as it starts', true),

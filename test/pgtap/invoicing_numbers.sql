@@ -2,7 +2,7 @@
 -- document never changes.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT plan(110);
+SELECT plan(111);
 SELECT pg_temp.hire_all();
 -- An entity per month in which a fiscal year may begin, one in a zone where it is another day
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'EUR', 'Pacific/Kiritimati', 'KI');

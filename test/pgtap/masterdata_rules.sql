@@ -83,7 +83,7 @@ FROM (VALUES
 	($$UPDATE billing.billing_account SET payment_terms_days = 60 WHERE code = 'a1'$$, '2'),
 	($$SELECT billing.add_product('acme', 'p', 'P', 'hours')$$, 'ZB001'),
 	($$SELECT billing.add_product('acme', 'p', 'P', 'HUR', 'std')$$, ''),
-	($$SELECT billing.add_meter('acme', 'm', 'M', 'max')$$, 'ZB001'),
+	($$SELECT billing.add_meter('acme', 'm', 'M', 'median')$$, 'ZB001'),
 	($$SELECT billing.add_meter('acme', 'm', 'M', 'count')$$, ''),
 	($$UPDATE billing.meter SET meter_id = 1$$, '42501'),
 	($$SELECT billing.add_price_book('acme', 'b', 'B', 'QQQ')$$, 'ZB002'),

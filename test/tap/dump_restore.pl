@@ -75,6 +75,14 @@ sub prepare
 	return;
 }
 
+# The months of usage are no part of what CREATE EXTENSION makes: for the data alone they are made first
+sub make_months
+{
+	my ($server, $database) = @_;
+	$server->safe_psql($database, "SELECT billing.make_usage_months('2024-01-01', (current_date + interval '3 months')::date)");
+	return;
+}
+
 # After a restore: what is expected of the database
 sub is_restored
 {
@@ -166,9 +174,40 @@ is_restored($node, 'apart', 'schema, then data');
 goes_on($node, 'apart', 'schema, then data');
 
 prepare($node, 'again');
+make_months($node, 'again');
 command_ok([ 'pg_dump', '-Fc', '-f', "$dir/again.dump", '-d', $node->connstr('parallel') ], 'a dump of what was restored');
 command_ok([ 'pg_restore', '--exit-on-error', '-a', '-d', $node->connstr('again'), "$dir/again.dump" ], 'is restored, the data alone into what CREATE EXTENSION made');
 is_restored($node, 'again', 'twice over');
+
+# Whoever forgets the months is told before the guards stand again, and makes up for it
+prepare($node, 'monthless');
+IPC::Run::run([ 'pg_restore', '-a', '-d', $node->connstr('monthless'), "$dir/again.dump" ], '>', \my $ignored, '2>', \my $complaint);
+like($complaint, qr/relation "billing_internal.usage_event_2024_01" does not exist/, 'without the months their events find no place');
+like(error_of($node, 'monthless', 'SELECT billing.post_restore()'), qr/^ZB011: usage events of 2024-01 were not restored/, 'which post_restore() does not accept');
+make_months($node, 'monthless');
+for my $month (split /\n/, $node->safe_psql('source', "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'billing.usage_event'::regclass"))
+{
+	command_ok([ 'pg_restore', '--exit-on-error', '-a', '-t', $month, '-d', $node->connstr('monthless'), "$dir/again.dump" ], "$month is restored by itself");
+}
+is_restored($node, 'monthless', 'months after the rest');
+
+# A month that was detached is a table of its own, which a dump takes along; its events stay known
+is($node->safe_psql('jobs', "SELECT billing.detach_usage_month('2024-01-01')"), '1', 'a month is detached');
+command_ok([ 'pg_dump', '-Fc', '-f', "$dir/detached.dump", '-d', $node->connstr('jobs') ], 'the database is dumped');
+$node->safe_psql('postgres', 'CREATE DATABASE detached');
+command_ok([ 'pg_restore', '--exit-on-error', '--section=pre-data', '-d', $node->connstr('detached'), "$dir/detached.dump" ], 'and restored');
+$node->safe_psql('detached', 'SELECT billing.pre_restore()');
+command_ok([ 'pg_restore', '--exit-on-error', '--section=data', '--section=post-data', '-d', $node->connstr('detached'), "$dir/detached.dump" ], 'with its data');
+$node->safe_psql('detached', 'SELECT billing.post_restore()');
+is($node->safe_psql('detached', $clean), '0|', 'detached: nothing is broken');
+is($node->safe_psql('detached', 'SELECT count(*), min(event_key) FROM billing_internal.usage_event_2024_01_detached'), '1|old', 'the events of the month are there');
+is($node->safe_psql('detached', "SELECT relrowsecurity AND relforcerowsecurity AND pg_get_userbyid(relowner) = 'billing_owner' AND relacl IS NULL FROM pg_class WHERE relname = 'usage_event_2024_01_detached'"), 't', 'protected');
+like(error_of($node, 'detached', 'DELETE FROM billing_internal.usage_event_2024_01_detached'), qr/^ZB008/, 'and guarded');
+is($node->safe_psql('detached', <<'SQL'), "0|1|0|0\n0|0|0|1", 'one of them is still a duplicate, a new one of the month waits');
+SET SESSION AUTHORIZATION ada;
+SELECT * FROM billing.ingest_usage('dinar', '[{"id": "old", "source": "switch", "type": "calls", "subject": "issued", "time": "2024-01-15T10:00:00Z", "data": {"quantity": "7"}}]');
+SELECT * FROM billing.ingest_usage('dinar', '[{"id": "new", "source": "switch", "type": "calls", "subject": "issued", "time": "2024-01-15T10:00:00Z", "data": {"quantity": "7"}}]');
+SQL
 
 # ----------------------------------------------------------------------------------------------------------------------
 # A cluster that has never seen the extension, nor its people
@@ -208,6 +247,7 @@ is_restored($node, 'naive', 'at the second attempt');
 
 # Rows that are missing are found before the guards stand again
 prepare($node, 'partial');
+make_months($node, 'partial');
 my ($list) = run_command([ 'pg_restore', '-l', "$dir/all.dump" ]);
 append_to_file("$dir/list", join "\n", grep { !/ TABLE DATA billing customer / } split /\n/, $list);
 command_ok([ 'pg_restore', '--exit-on-error', '-a', '-L', "$dir/list", '-d', $node->connstr('partial'), "$dir/all.dump" ], 'a restore without one of the tables');

@@ -256,7 +256,8 @@ sql('origin', q(CREATE EXTENSION billing_erp CASCADE; SELECT billing.set_task('v
 my $dump = "$PostgreSQL::Test::Utils::tmp_check/origin.dump";
 command_ok([ 'pg_dump', '--format=custom', '--file', $dump, $node->connstr('origin') ], 'a database with tasks is dumped');
 sql('postgres', 'CREATE DATABASE copy');
-sql('copy', 'CREATE EXTENSION billing_erp CASCADE; SELECT billing.pre_restore()');
+sql('copy', q(CREATE EXTENSION billing_erp CASCADE; SELECT billing.pre_restore();
+	SELECT billing.make_usage_months(current_date, (current_date + interval '3 months')::date)));
 command_ok([ 'pg_restore', '--data-only', '--exit-on-error', '--dbname', $node->connstr('copy'), $dump ],
 	'and restored');
 sql('copy', 'SELECT billing.post_restore()');
