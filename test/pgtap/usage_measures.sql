@@ -176,8 +176,8 @@ INSERT INTO event (set, at, value, zone) VALUES
 	('autumn busy', '2026-10-24 12:00+02', '4', 'Europe/Rome'),
 	('autumn busy', '2026-10-25 02:30+02', '6', 'Europe/Rome'), ('autumn busy', '2026-10-25 02:30+01', '2', 'Europe/Rome'),
 	('year', '2025-12-31 00:00+01', '1', 'Europe/Rome'),
-	('twice', '2026-10-31 00:00-04', '1', 'America/Havana'), ('twice busy', '2026-10-31 00:00-04', '1', 'America/Havana'),
-	('twice busy', '2026-11-01 00:30-04', '3', 'America/Havana'),
+	('twice', '2025-11-01 00:00-04', '1', 'America/Havana'), ('twice busy', '2025-11-01 00:00-04', '1', 'America/Havana'),
+	('twice busy', '2025-11-02 00:30-04', '3', 'America/Havana'),
 	('skipped', '2018-11-01 00:00-03', '1', 'America/Sao_Paulo'),
 	('lost day', '2011-12-28 00:00-10', '1', 'Pacific/Apia');
 SELECT is(pg_temp.measure(s, 'time_weighted', a::date, b::date, time_unit => 3600), e, format('time-weighted, %s, %s to %s', s, a, b))
@@ -192,9 +192,9 @@ FROM (VALUES
 	('year', '2026-03-01', '2026-04-01', '743/0'),			-- 31 x 24 - 1
 	('year', '2026-10-01', '2026-11-01', '745/0'),			-- 31 x 24 + 1
 	('year', '2026-01-01', '2027-01-01', '8760/0'),			-- 365 x 24
-	('twice', '2026-11-01', '2026-11-02', '25/0'),			-- midnight comes twice: the day begins with the first
-	('twice', '2026-10-31', '2026-11-01', '24/1'),
-	('twice busy', '2026-11-01', '2026-11-02', '74/1'),		-- 1 x 0.5 + 3 x 24.5
+	('twice', '2025-11-02', '2025-11-03', '25/0'),			-- midnight comes twice: the day begins with the first
+	('twice', '2025-11-01', '2025-11-02', '24/1'),
+	('twice busy', '2025-11-02', '2025-11-03', '74/1'),		-- 1 x 0.5 + 3 x 24.5
 	('skipped', '2018-11-04', '2018-11-05', '23/0'),		-- no midnight: the day begins at one
 	('skipped', '2018-11-03', '2018-11-04', '24/0'),
 	('lost day', '2011-12-30', '2011-12-31', '0/0'),		-- Samoa had no such day
