@@ -109,6 +109,18 @@ SELECT billing.schedule_jobs();
 RESET SESSION AUTHORIZATION;
 DROP ROLE regress_worker_clerk;
 
--- pg_cron calls billing.run_worker_once() every minute, where it is installed.
-SELECT billing.schedule_jobs();
-SELECT billing.unschedule_jobs();
+-- Where no worker runs, pg_cron does it: billing.schedule_jobs() gives it a job for each enabled task. Here it is not installed, and
+-- what cron or systemd is to be told is returned.
+SET client_min_messages = warning;
+SELECT how, replace(job, current_database(), 'shop') AS job, schedule, left(command, 20) AS command FROM billing.schedule_jobs();
+SELECT * FROM billing.unschedule_jobs();
+RESET client_min_messages;
+
+-- Or nothing at all runs by itself, and somebody calls this procedure now and then: it does what is due, each task in
+-- transactions of its own, and leaves a row for each run in the log.
+BEGIN;
+SELECT count(billing.set_task(task, enabled => false)) > 0 AS disabled FROM billing.worker_status WHERE task <> 'verify';
+CALL billing.run_due_jobs();
+SELECT task, outcome, error, run_by = session_user AS by_us, ended_at > started_at AS took_time FROM billing.task_run;
+SELECT task, state, overdue_by, attempts, last_error, advice FROM billing.job_health WHERE task IN ('verify', 'roll_up_usage') ORDER BY task DESC;
+ROLLBACK;

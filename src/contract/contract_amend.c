@@ -35,22 +35,22 @@ static BillingStatement supersede = {
 	NULL
 };
 
-/* $1 entity, $2 superseded versions, $3 day, $4 reason: what lies before the day stays */
+/* $1 entity, $2 superseded versions, $3 day, $4 reason, $5 item: what lies before the day stays */
 static BillingStatement keep_before = {
 	"INSERT INTO billing.contract_item_version (entity_id, item_id, account_id, meter_id,"
 	" own_usage, valid_from, valid_to, quantity, tariff, price_book_id, recorded_by, reason)"
 	" SELECT entity_id, item_id, account_id, meter_id, own_usage, valid_from, $3, quantity, tariff,"
 	" price_book_id, billing_internal.actor_id(), $4"
 	" FROM billing.contract_item_version"
-	" WHERE entity_id = $1 AND version_id = ANY ($2) AND valid_from < $3",
-	4,
-	{ INT4OID, INT8ARRAYOID, DATEOID, TEXTOID },
+	" WHERE entity_id = $1 AND item_id = $5 AND version_id = ANY ($2) AND valid_from < $3",
+	5,
+	{ INT4OID, INT8ARRAYOID, DATEOID, TEXTOID, INT8OID },
 	NULL
 };
 
 /*
  * $1 entity, $2 superseded versions, $3 day, $4 reason, $5 quantity, $6 tariff,
- * $7 price book: from the day on every version has the new terms; what was
+ * $7 price book, $8 item: from the day on every version has the new terms; what was
  * scheduled to change later still changes in what is not named here
  */
 static BillingStatement change_from = {
@@ -61,9 +61,10 @@ static BillingStatement change_from = {
 	" CASE WHEN $6 IS NULL AND $7 IS NULL THEN tariff ELSE $6::billing.tariff END,"
 	" CASE WHEN $6 IS NULL AND $7 IS NULL THEN price_book_id ELSE $7 END,"
 	" billing_internal.actor_id(), $4"
-	" FROM billing.contract_item_version WHERE entity_id = $1 AND version_id = ANY ($2)",
-	7,
-	{ INT4OID, INT8ARRAYOID, DATEOID, TEXTOID, NUMERICOID, JSONBOID, INT8OID },
+	" FROM billing.contract_item_version WHERE entity_id = $1 AND item_id = $8"
+	" AND version_id = ANY ($2)",
+	8,
+	{ INT4OID, INT8ARRAYOID, DATEOID, TEXTOID, NUMERICOID, JSONBOID, INT8OID, INT8OID },
 	NULL
 };
 
@@ -133,13 +134,14 @@ begin_amendment(FunctionCallInfo fcinfo, int reason_argno, Amendment *amendment)
 static void
 keep_what_was(Amendment *amendment)
 {
-	Datum values[4];
+	Datum values[5];
 
 	values[0] = Int32GetDatum(amendment->entity_id);
 	values[1] = amendment->superseded;
 	values[2] = DateADTGetDatum(amendment->day);
 	values[3] = amendment->reason != NULL ? CStringGetTextDatum(amendment->reason) : (Datum) 0;
-	billing_core_run(&keep_before, values, amendment->reason != NULL ? NULL : "   n", false);
+	values[4] = Int64GetDatum(amendment->item_id);
+	billing_core_run(&keep_before, values, amendment->reason != NULL ? NULL : "   n ", false);
 }
 
 PG_FUNCTION_INFO_V1(billing_contract_change_item);
@@ -156,8 +158,8 @@ billing_contract_change_item(PG_FUNCTION_ARGS)
 	Amendment amendment;
 	Numeric quantity = billing_core_arg_optional_numeric(fcinfo, 4, "quantity");
 	char *price_book = billing_core_arg_optional_code(fcinfo, 6, "price book");
-	Datum values[7];
-	char nulls[8] = "       ";
+	Datum values[8];
+	char nulls[9] = "        ";
 
 	if (quantity == NULL && PG_ARGISNULL(5) && price_book == NULL)
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT), errmsg("nothing is changed"),
@@ -179,6 +181,7 @@ billing_contract_change_item(PG_FUNCTION_ARGS)
 	values[4] = quantity != NULL ? NumericGetDatum(quantity) : (Datum) 0;
 	values[5] = PG_GETARG_DATUM(5);
 	values[6] = (Datum) 0;
+	values[7] = Int64GetDatum(amendment.item_id);
 	nulls[3] = amendment.reason != NULL ? ' ' : 'n';
 	nulls[4] = quantity != NULL ? ' ' : 'n';
 	nulls[5] = PG_ARGISNULL(5) ? 'n' : ' ';

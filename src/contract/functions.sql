@@ -39,6 +39,96 @@ CREATE OR REPLACE FUNCTION billing.end_contract(
 COMMENT ON FUNCTION billing.end_contract(text, text, date) IS
 	'Ends a contract with the day before the given one, which may be past; needs the duty contract_manager';
 
+-- Spreads what changed for many over the accounts that may have been billed by it: `through` is the latest day through which any run
+-- was opened before this one, null where none was. It is called while a run is opened, and holds the lock of the entity's openings.
+--
+-- Why no account is missed. A shared change P that is taken off the list here was committed before this statement began. A slice
+-- that did not see P has an older snapshot, so its run was opened before, and `through` covers it: no charge that was made without
+-- P fell due later. Whose terms this statement does not see, because their amendment A was committed later, has a row of its own
+-- from A, and the slice that takes that row away sees A and therefore P as well. And a slice that saw A but not P is older than P,
+-- so that this statement sees A. To spread P in its own transaction would be simpler and wrong: it would not see an A that is
+-- committed before P is, whose row a slice may take away between the two.
+--
+-- A price counts on the first day of a stretch of days that is charged (billing_internal.entitlement()), so an account is concerned
+-- where such a day lies within the changed days, and the charge fell due by then. Of the stretches of an item's terms, the first one
+-- after the change began is the first that falls due.
+CREATE OR REPLACE FUNCTION billing_internal.spread_changes(entity integer, through date) RETURNS bigint
+	LANGUAGE SQL VOLATILE
+BEGIN ATOMIC
+	WITH taken AS (
+		DELETE FROM billing.shared_change s WHERE s.entity_id = spread_changes.entity RETURNING *
+	), concerned AS (
+		SELECT DISTINCT b.account_id, 'price' AS reason
+		FROM (
+			SELECT v.account_id, i.charge, i.timing, c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
+				least(v.valid_to, c.end_date, t.end_day) AS before,
+				CASE
+					WHEN greatest(v.valid_from, c.start_date) >= t.first_day THEN greatest(v.valid_from, c.start_date)
+					-- contracts end before the year 3000; a later day is no mistake of the calendar that could stop a run
+					WHEN i.charge <> 'one_time' AND t.first_day <= least(spread_changes.through, '2999-12-31') THEN
+						billing.period_start(c.anchor, c.interval_unit, c.interval_count,
+							billing.period_index(c.anchor, c.interval_unit, c.interval_count, t.first_day - 1) + 1)
+				END AS first_start
+			FROM (
+				-- set_price() leaves two: of the price that ends, and of the one that begins
+				SELECT DISTINCT s.price_book_id, s.product_id, s.first_day, s.end_day FROM taken s WHERE s.reason = 'price'
+			) t
+			JOIN billing.contract_item_version v ON v.entity_id = spread_changes.entity AND v.price_book_id = t.price_book_id
+				AND v.superseded_at IS NULL
+			JOIN billing.contract_item i ON i.entity_id = spread_changes.entity AND i.item_id = v.item_id AND i.product_id = t.product_id
+			JOIN billing.contract c ON c.entity_id = spread_changes.entity AND c.contract_id = i.contract_id
+			WHERE spread_changes.through IS NOT NULL
+				-- most prices are set for days to come, and concern nobody but whose terms change in a period that was billed ahead
+				AND (t.first_day <= spread_changes.through OR v.valid_from >= t.first_day)
+			-- each day is computed once
+			OFFSET 0
+		) b
+		WHERE CASE
+				WHEN b.first_start IS NULL OR b.first_start >= b.before THEN NULL
+				WHEN b.charge = 'one_time' THEN b.first_start
+				WHEN b.timing = 'advance' THEN greatest(b.start_date, billing.period_start(b.anchor, b.interval_unit, b.interval_count,
+					billing.period_index(b.anchor, b.interval_unit, b.interval_count, b.first_start)))
+				ELSE least(b.end_date, billing.period_start(b.anchor, b.interval_unit, b.interval_count,
+					billing.period_index(b.anchor, b.interval_unit, b.interval_count, b.first_start) + 1))
+			END <= spread_changes.through
+		UNION ALL
+		SELECT DISTINCT i.account_id, 'meter'
+		FROM billing.contract_item i
+		WHERE i.entity_id = spread_changes.entity AND spread_changes.through IS NOT NULL
+			AND EXISTS (SELECT FROM taken t WHERE t.reason = 'meter')
+			AND i.meter_id IN (SELECT t.meter_id FROM taken t)
+		UNION ALL
+		SELECT DISTINCT i.account_id, 'entity'
+		FROM billing.contract_item i
+		WHERE i.entity_id = spread_changes.entity AND spread_changes.through IS NOT NULL
+			AND EXISTS (SELECT FROM taken t WHERE t.reason IN ('entity', 'currency'))
+	), noted AS (
+		INSERT INTO billing.account_change (entity_id, account_id, reason)
+		SELECT spread_changes.entity, n.account_id, n.reason FROM concerned n ORDER BY n.account_id
+		RETURNING 1
+	)
+	SELECT count(*) FROM noted;
+END;
+COMMENT ON FUNCTION billing_internal.spread_changes(integer, date) IS
+	'Step of the opening of a billing run: turns the shared changes of an entity into changes of the accounts with charges due through a day that they concern, and returns how many that are';
+
+CREATE OR REPLACE FUNCTION billing_internal.due_periods(
+	charge text, timing text, anchor date, interval_unit text, interval_count integer, start_date date, end_date date,
+	valid_from date, valid_to date, after date, through date)
+	RETURNS TABLE (charge_date date, period_start date, period_end date, of_days integer)
+	IMMUTABLE PARALLEL SAFE ROWS 2
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_due_periods';
+COMMENT ON FUNCTION billing_internal.due_periods(text, text, date, text, integer, date, date, date, date, date, date) IS
+	'The charges of a term that fall due after one day, from the first where null, and on or before another, with the days that each is for and those of its whole period';
+
+CREATE OR REPLACE FUNCTION billing_internal.next_due(
+	charge text, timing text, anchor date, interval_unit text, interval_count integer, start_date date, end_date date,
+	valid_from date, valid_to date, through date) RETURNS date
+	IMMUTABLE PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_next_due';
+COMMENT ON FUNCTION billing_internal.next_due(text, text, date, text, integer, date, date, date, date, date) IS
+	'The first day after another on which a charge of a term falls due; null for never';
+
 CREATE OR REPLACE FUNCTION billing_internal.verify_contract(entity integer)
 	RETURNS TABLE (invariant text, violations bigint, example text)
 	LANGUAGE SQL STABLE

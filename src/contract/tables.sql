@@ -88,7 +88,7 @@ CREATE TABLE billing.contract_item_version (
 	recorded_by   integer          NOT NULL CONSTRAINT contract_item_version_recorded_by_fkey REFERENCES billing.person,
 	superseded_at timestamptz,
 	reason        text,
-	CONSTRAINT contract_item_version_pkey PRIMARY KEY (entity_id, version_id),
+	CONSTRAINT contract_item_version_pkey PRIMARY KEY (entity_id, item_id, version_id),
 	CONSTRAINT contract_item_version_item_fkey FOREIGN KEY (entity_id, item_id) REFERENCES billing.contract_item,
 	CONSTRAINT contract_item_version_price_book_fkey FOREIGN KEY (entity_id, price_book_id) REFERENCES billing.price_book,
 	CONSTRAINT contract_item_version_dates_finite CHECK (isfinite(valid_from) AND isfinite(valid_to)),
@@ -104,10 +104,12 @@ CREATE TABLE billing.contract_item_version (
 		WHERE (superseded_at IS NULL AND NOT own_usage AND meter_id IS NOT NULL)
 );
 CREATE INDEX contract_item_version_current ON billing.contract_item_version (entity_id, item_id) WHERE superseded_at IS NULL;
+CREATE INDEX contract_item_version_by_price_book ON billing.contract_item_version (entity_id, price_book_id)
+	WHERE superseded_at IS NULL AND price_book_id IS NOT NULL;
 COMMENT ON TABLE billing.contract_item_version IS
 	'The terms of an item from a day to a day, as recorded at a time: an amendment supersedes versions and adds new ones, also for days past';
 COMMENT ON COLUMN billing.contract_item_version.entity_id IS 'The entity';
-COMMENT ON COLUMN billing.contract_item_version.version_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.contract_item_version.version_id IS 'Key within the item';
 COMMENT ON COLUMN billing.contract_item_version.item_id IS 'The item';
 COMMENT ON COLUMN billing.contract_item_version.account_id IS 'The item''s billing account: no usage of an account is charged by two items';
 COMMENT ON COLUMN billing.contract_item_version.meter_id IS 'The item''s meter';
@@ -129,3 +131,18 @@ SELECT billing_internal.protect('billing.contract_item_version', 'document');
 SELECT billing_internal.audit_table('billing.contract', 'contract', 'contract_id');
 SELECT billing_internal.audit_table('billing.contract_item', 'contract_item', 'item_id');
 SELECT billing_internal.audit_table('billing.contract_item_version', 'contract_item_version', 'version_id');
+
+-- Every way in which a contract changes leaves the account on the list of what the next billing run looks at again.
+CREATE FUNCTION billing_internal.note_contract_change() RETURNS trigger
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_note_change';
+COMMENT ON FUNCTION billing_internal.note_contract_change() IS
+	'Statement trigger: writes a row of billing.account_change for every account whose contract or terms a statement wrote';
+
+-- a contract without items owes nothing: making one changes nothing
+CREATE TRIGGER y_note_change AFTER UPDATE ON billing.contract REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_contract_change('contract');
+CREATE TRIGGER y_note_change_insert AFTER INSERT ON billing.contract_item_version REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_contract_change('terms');
+CREATE TRIGGER y_note_change_update AFTER UPDATE ON billing.contract_item_version REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_contract_change('terms');

@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "executor/spi.h"
 #include "utils/date.h"
+#include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/snapshot.h"
 
@@ -68,7 +69,12 @@ extern bool billing_core_is_installation_admin(void);
 extern void billing_core_become_system(void);
 extern int32 billing_core_save_actor(void);
 extern void billing_core_restore_actor(int32 person_id);
+extern int32 billing_core_enter_system(void);
+extern void billing_core_leave_system(int32 person_id);
 extern void billing_core_actor_init(void);
+
+/* core_try.c */
+extern ErrorData *billing_core_try(void (*step)(void *), void *argument);
 
 /* core_duty.c: a person without the duty gets ERRCODE_BILLING_DUTY_REQUIRED */
 extern void billing_core_require_duty(int32 entity_id, const char *duty);
@@ -87,11 +93,22 @@ extern DateADT billing_core_arg_optional_date(FunctionCallInfo fcinfo, int argno
 extern Numeric billing_core_arg_numeric(FunctionCallInfo fcinfo, int argno, const char *name);
 extern Numeric billing_core_arg_optional_numeric(FunctionCallInfo fcinfo, int argno,
 												 const char *name);
+extern Jsonb *billing_core_arg_json(FunctionCallInfo fcinfo, int argno, const char *name);
 extern int32 billing_core_arg_int(FunctionCallInfo fcinfo, int argno, const char *name, int32 least,
 								  int32 most);
 extern void billing_core_check_code(const char *value, const char *name);
 extern void billing_core_check_text(const char *value, const char *name);
 extern void billing_core_check_date(DateADT value, const char *name);
+extern void billing_core_check_numeric(Numeric value, const char *name);
+
+/* core_wake.c */
+extern void billing_core_wake_init(void);
+extern bool billing_core_become_only_worker(void);
+extern bool billing_core_wake_worker(void);
+
+/* core_crash.c */
+extern void billing_core_crash_init(void);
+extern void billing_core_crash_point(const char *name);
 
 /* core_entity.c */
 extern int32 billing_core_entity_id(const char *code);
@@ -105,6 +122,8 @@ extern void billing_core_protect_partition(Oid partition, const char *kind);
 extern Numeric billing_core_round(Numeric amount, int32 minor_unit, bool half_even);
 
 /* core_calendar.c */
+extern void billing_core_check_interval(const char *unit, int32 count);
 extern DateADT billing_core_period_start(DateADT anchor, const char *unit, int32 count, int64 n);
+extern int64 billing_core_period_index(DateADT anchor, const char *unit, int32 count, DateADT date);
 
 #endif /* BILLING_CORE_H */

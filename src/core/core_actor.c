@@ -23,6 +23,7 @@ typedef struct ActingAs
 {
 	int32 person_id;
 	Oid session_user; /* who acts for the person: nobody else of the same session does */
+	bool by_system;	  /* the software itself acts for the person, whoever is logged in */
 	SubTransactionId subxact;
 	struct ActingAs *previous;
 } ActingAs;
@@ -102,9 +103,17 @@ billing_core_become_system(void)
 	is_system = true;
 }
 
+/* Whether an act_as() of this session user is in force. */
+static bool
+acts_for_somebody(void)
+{
+	return acting_as != NULL && acting_as->session_user == GetSessionUserId();
+}
+
 /*
  * The person whose login the session user is, or NOBODY.  A worker is the
- * system, whatever role it runs as.  Found once per transaction.
+ * system, whatever role it runs as, and so is a session that does a worker's
+ * work.  Found once per transaction.
  */
 int32
 billing_core_login_person(void)
@@ -116,7 +125,7 @@ billing_core_login_person(void)
 	NameData role;
 	int32 person_id = NOBODY;
 
-	if (is_system)
+	if (is_system || (acts_for_somebody() && acting_as->by_system))
 		return BILLING_SYSTEM_PERSON;
 	if (known_person != NOBODY && known_user == GetSessionUserId() &&
 		known_at == GetCurrentTransactionStartTimestamp())
@@ -135,12 +144,13 @@ billing_core_login_person(void)
 
 /* Remember, until the transaction ends, that the session acts for a person. */
 static void
-act_as(int32 person_id)
+act_as(int32 person_id, bool by_system)
 {
 	ActingAs *entry = MemoryContextAlloc(TopTransactionContext, sizeof(ActingAs));
 
 	entry->person_id = person_id;
 	entry->session_user = GetSessionUserId();
+	entry->by_system = by_system;
 	entry->subxact = GetCurrentSubTransactionId();
 	entry->previous = acting_as;
 	acting_as = entry;
@@ -150,9 +160,7 @@ act_as(int32 person_id)
 int32
 billing_core_save_actor(void)
 {
-	if (acting_as == NULL || acting_as->session_user != GetSessionUserId())
-		return NOBODY;
-	return acting_as->person_id;
+	return acts_for_somebody() ? acting_as->person_id : NOBODY;
 }
 
 /* Act for that person again, or for nobody: after a commit, or after acting as the system. */
@@ -160,7 +168,29 @@ void
 billing_core_restore_actor(int32 person_id)
 {
 	if (person_id != NOBODY || acting_as != NULL)
-		act_as(person_id);
+		act_as(person_id, acts_for_somebody() && acting_as->by_system);
+}
+
+/*
+ * Do a worker's work from here on: as the system, and for whomever
+ * billing_core_restore_actor() names, as if the system had logged in.  The
+ * person acted for before, for billing_core_leave_system(); an error leaves it
+ * with its subtransaction.
+ */
+int32
+billing_core_enter_system(void)
+{
+	int32 person_id = billing_core_save_actor();
+
+	act_as(BILLING_SYSTEM_PERSON, true);
+	return person_id;
+}
+
+/* Be the session's own login again. */
+void
+billing_core_leave_system(int32 person_id)
+{
+	act_as(person_id, false);
 }
 
 /* The person who acts now, or -1 where the session user is nobody's login. */
@@ -232,7 +262,7 @@ billing_core_act_as(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 	{
-		act_as(NOBODY);
+		act_as(NOBODY, false);
 		PG_RETURN_VOID();
 	}
 	code = billing_core_arg_code(fcinfo, 0, "person");
@@ -256,7 +286,7 @@ billing_core_act_as(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_UNKNOWN_ACTOR), errmsg("nobody may act for the system"),
 				 errhint("Name the person whose request is being carried out.")));
-	act_as(person_id);
+	act_as(person_id, false);
 	PG_RETURN_VOID();
 }
 

@@ -91,6 +91,32 @@ billing_core_check_date(DateADT value, const char *name)
 				 errhint("Use a date from the year %d to the year %d.", FIRST_YEAR, LAST_YEAR)));
 }
 
+/* Refuse NaN, infinity, and numbers with more digits than any business has. */
+void
+billing_core_check_numeric(Numeric value, const char *name)
+{
+	char *text;
+	char *point;
+	size_t whole;
+	size_t fraction;
+
+	if (numeric_is_nan(value) || numeric_is_inf(value))
+		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
+						errmsg("%s must be a finite number", name),
+						errhint("Neither NaN nor infinity can be billed.")));
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value)));
+	point = strchr(text, '.');
+	whole = point != NULL ? (size_t) (point - text) : strlen(text);
+	fraction = point != NULL ? strlen(point + 1) : 0;
+	if (whole > MAX_WHOLE_DIGITS || fraction > MAX_FRACTION_DIGITS)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_OUT_OF_RANGE), errmsg("%s is out of range", name),
+						errdetail("At most %d digits before and %d after the decimal point are "
+								  "taken.",
+								  MAX_WHOLE_DIGITS, MAX_FRACTION_DIGITS),
+						errhint("Check the unit of the number.")));
+	pfree(text);
+}
+
 /* A code that must be there. */
 char *
 billing_core_arg_code(FunctionCallInfo fcinfo, int argno, const char *name)
@@ -181,30 +207,21 @@ Numeric
 billing_core_arg_optional_numeric(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	Numeric value;
-	char *text;
-	char *point;
-	size_t whole;
-	size_t fraction;
 
 	if (PG_ARGISNULL(argno))
 		return NULL;
 	value = PG_GETARG_NUMERIC(argno);
-	if (numeric_is_nan(value) || numeric_is_inf(value))
-		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
-						errmsg("%s must be a finite number", name),
-						errhint("Neither NaN nor infinity can be billed.")));
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value)));
-	point = strchr(text, '.');
-	whole = point != NULL ? (size_t) (point - text) : strlen(text);
-	fraction = point != NULL ? strlen(point + 1) : 0;
-	if (whole > MAX_WHOLE_DIGITS || fraction > MAX_FRACTION_DIGITS)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_OUT_OF_RANGE), errmsg("%s is out of range", name),
-						errdetail("At most %d digits before and %d after the decimal point are "
-								  "taken.",
-								  MAX_WHOLE_DIGITS, MAX_FRACTION_DIGITS),
-						errhint("Check the unit of the number.")));
-	pfree(text);
+	billing_core_check_numeric(value, name);
 	return value;
+}
+
+/* A required JSON value. */
+Jsonb *
+billing_core_arg_json(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		refuse_null(name);
+	return PG_GETARG_JSONB_P(argno);
 }
 
 /* A whole number within bounds that must be there. */

@@ -40,8 +40,8 @@ days_of(const char *unit)
 }
 
 /* Refuse an interval that is none. */
-static void
-check_interval(const char *unit, int32 count)
+void
+billing_core_check_interval(const char *unit, int32 count)
 {
 	if (months_of(unit) == 0 && days_of(unit) == 0)
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
@@ -101,8 +101,8 @@ billing_core_period_start(DateADT anchor, const char *unit, int32 count, int64 n
 }
 
 /* The number of the period that a date lies in: start(n) <= date < start(n + 1). */
-static int64
-period_index(DateADT anchor, const char *unit, int32 count, DateADT date)
+int64
+billing_core_period_index(DateADT anchor, const char *unit, int32 count, DateADT date)
 {
 	int64 n;
 
@@ -140,7 +140,7 @@ billing_core_sql_period_start(PG_FUNCTION_ARGS)
 	char *unit = billing_core_arg_code(fcinfo, 1, "interval unit");
 	int32 count = billing_core_arg_int(fcinfo, 2, "interval count", 1, 1000);
 
-	check_interval(unit, count);
+	billing_core_check_interval(unit, count);
 	if (PG_ARGISNULL(3))
 		PG_RETURN_NULL();
 	PG_RETURN_DATEADT(billing_core_period_start(anchor, unit, count, PG_GETARG_INT64(3)));
@@ -159,6 +159,6 @@ billing_core_sql_period_index(PG_FUNCTION_ARGS)
 	int32 count = billing_core_arg_int(fcinfo, 2, "interval count", 1, 1000);
 	DateADT date = billing_core_arg_date(fcinfo, 3, "day");
 
-	check_interval(unit, count);
-	PG_RETURN_INT64(period_index(anchor, unit, count, date));
+	billing_core_check_interval(unit, count);
+	PG_RETURN_INT64(billing_core_period_index(anchor, unit, count, date));
 }

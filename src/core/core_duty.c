@@ -5,7 +5,8 @@
  *
  * Where a session acts for somebody, the login's own person must hold the duty
  * application in the same entity: an application cannot reach further than it
- * was let in, whomever it acts for.
+ * was let in, whomever it acts for.  The system, person 0, goes on with what a
+ * person began.
  */
 #include "pg_compat.h"
 
@@ -21,7 +22,7 @@ static BillingStatement holds_duty = {
 	"SELECT 1 FROM billing.duty_assignment a JOIN billing.legal_entity e USING (entity_id)"
 	" WHERE entity_id = $1 AND a.person_id = $2 AND a.duty = $4"
 	" AND daterange(a.valid_from, a.valid_to) @> (now() AT TIME ZONE e.time_zone)::date"
-	" AND ($2 = $3 OR EXISTS (SELECT FROM billing.duty_assignment p"
+	" AND ($2 = $3 OR $3 = 0 OR EXISTS (SELECT FROM billing.duty_assignment p"
 	"   WHERE p.entity_id = a.entity_id AND p.person_id = $3 AND p.duty = 'application'"
 	"   AND daterange(p.valid_from, p.valid_to) @> (now() AT TIME ZONE e.time_zone)::date))",
 	4,
@@ -35,7 +36,7 @@ static BillingStatement entities_of = {
 	" FROM billing.duty_assignment a JOIN billing.legal_entity e USING (entity_id)"
 	" WHERE a.person_id = $1"
 	" AND daterange(a.valid_from, a.valid_to) @> (now() AT TIME ZONE e.time_zone)::date"
-	" AND ($1 = $2 OR EXISTS (SELECT FROM billing.duty_assignment p"
+	" AND ($1 = $2 OR $2 = 0 OR EXISTS (SELECT FROM billing.duty_assignment p"
 	"   WHERE p.entity_id = a.entity_id AND p.person_id = $2 AND p.duty = 'application'"
 	"   AND daterange(p.valid_from, p.valid_to) @> (now() AT TIME ZONE e.time_zone)::date))",
 	2,

@@ -21,4 +21,6 @@ billing_core_init(void)
 							 "the extension writes.",
 							 &billing_core_restoring, false, PGC_SUSET, 0, NULL, NULL, NULL);
 	billing_core_actor_init();
+	billing_core_wake_init();
+	billing_core_crash_init();
 }

@@ -122,7 +122,7 @@ COMMENT ON FUNCTION billing.post_restore() IS
 
 CREATE OR REPLACE FUNCTION billing.verify(entity text DEFAULT NULL)
 	RETURNS TABLE (invariant text, violations bigint, example text)
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off SET enable_bitmapscan = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_verify';
 COMMENT ON FUNCTION billing.verify(text) IS
 	'Recomputes every invariant of an entity, or of all that the actor may see, and counts what is broken';

@@ -17,11 +17,12 @@ COMMENT ON FUNCTION billing_internal.invoice_id(text, text) IS
 -- The first three are plain STABLE queries, so that the planner sees through them into the statements that use them. Each
 -- table that grows with the accounts is cut down to the accounts in question by itself, by an array and an index, before it
 -- is joined: then every join is a hash join of small sides, whatever the planner believes of tables that were never analyzed.
--- What is MATERIALIZED holds function calls that would otherwise run again wherever their result is used.
+-- What is MATERIALIZED holds function calls that would otherwise run again wherever their result is used. Rows are looked up one by
+-- one, LATERAL ... OFFSET 0, where a plan that was made while a table was small would read much of it when it has grown.
 
-CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts bigint[], through date)
+CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts bigint[], through date, changed bigint[])
 	RETURNS TABLE (
-		account_id bigint, item_id bigint, version_id bigint, charge text, charge_date date,
+		account_id bigint, item_id bigint, version_id bigint, product_id bigint, charge text, charge_date date,
 		period_start date, period_end date, days integer, of_days integer,
 		quantity numeric, events bigint, dimensions text, tariff billing.tariff, exact_amount numeric)
 	LANGUAGE SQL STABLE
@@ -39,79 +40,54 @@ BEGIN ATOMIC
 			greatest(v.valid_from, c.start_date) AS valid_from,
 			least(v.valid_to, c.end_date) AS valid_to,
 			v.quantity, v.tariff, v.price_book_id,
-			greatest(through, w.billed_through) AS through_date
+			greatest(through, w.billed_through) AS through_date,
+			-- what fell due by this day is billed and as it should be; null where that is to be looked at again
+			CASE WHEN changed IS NOT NULL AND h.account_id IS NULL THEN w.billed_through END AS settled_day
 		FROM item i
-		JOIN billing.contract c ON c.entity_id = entity AND c.account_id = ANY (accounts) AND c.contract_id = i.contract_id
-		JOIN billing.contract_item_version v ON v.entity_id = entity AND v.item_id = ANY (ARRAY(SELECT o.item_id FROM item o))
-			AND v.item_id = i.item_id AND v.superseded_at IS NULL
-		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = i.account_id
-	), period AS MATERIALIZED (
-		-- recurring charges and usage: every period that the terms touch, up to the one that the day lies in
-		SELECT t.*,
-			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n) AS whole_start,
-			billing.period_start(t.anchor, t.interval_unit, t.interval_count, n + 1) AS whole_end
-		FROM term t
-		CROSS JOIN LATERAL generate_series(
-			billing.period_index(t.anchor, t.interval_unit, t.interval_count, t.valid_from),
-			billing.period_index(t.anchor, t.interval_unit, t.interval_count,
-				greatest(t.valid_from, least(t.valid_to - 1, t.through_date)))
-		) AS n
-		WHERE t.charge <> 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
-	), stretch AS MATERIALIZED (
+		CROSS JOIN LATERAL (SELECT * FROM billing.contract o
+			WHERE o.entity_id = entity AND o.contract_id = i.contract_id OFFSET 0) c
+		CROSS JOIN LATERAL (SELECT * FROM billing.contract_item_version o
+			WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.superseded_at IS NULL OFFSET 0) v
+		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
+			WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
+		LEFT JOIN unnest(changed) AS h (account_id) ON h.account_id = i.account_id
+	), due AS MATERIALIZED (
 		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.usage_item, p.quantity, p.tariff, p.price_book_id,
-			CASE p.timing WHEN 'advance' THEN greatest(p.whole_start, p.start_date) ELSE least(p.whole_end, p.end_date) END AS charge_date,
-			greatest(p.whole_start, p.start_date, p.valid_from) AS period_start,
-			least(p.whole_end, p.end_date, p.valid_to) AS period_end,
-			p.whole_end - p.whole_start AS of_days,
-			p.through_date
-		FROM period p
-		UNION ALL
-		SELECT t.account_id, t.item_id, t.version_id, t.charge, t.product_id, t.meter_id, t.usage_item, t.quantity, t.tariff, t.price_book_id,
-			t.valid_from, t.valid_from, t.valid_from + 1, 1, t.through_date
-		FROM term t
-		WHERE t.charge = 'one_time' AND (t.valid_to IS NULL OR t.valid_from < t.valid_to)
+			(p.due).charge_date, (p.due).period_start, (p.due).period_end, (p.due).of_days
+		FROM (
+			SELECT t.*, billing_internal.due_periods(t.charge, t.timing, t.anchor, t.interval_unit, t.interval_count,
+				t.start_date, t.end_date, t.valid_from, t.valid_to, t.settled_day, t.through_date) AS due
+			FROM term t
+		) p
 	), used AS MATERIALIZED (
 		-- the stretches that usage is due for, and how their meters measure it
 		SELECT s.*, row_number() OVER () AS stretch_no,
 			m.aggregation, m.percentile, m.time_unit, m.quantity_scale::integer AS quantity_scale, m.quantity_rounding,
-			date_trunc('month', s.period_start::timestamp)::date AS first_month,
-			(extract(year FROM s.period_end - 1)::integer - extract(year FROM s.period_start)::integer) * 12
-				+ extract(month FROM s.period_end - 1)::integer - extract(month FROM s.period_start)::integer AS more_months
-		FROM stretch s
+			billing_internal.usage_month_of(s.period_start) AS first_month
+		FROM due s
 		JOIN billing.meter m ON m.entity_id = entity AND m.meter_id = s.meter_id
-		WHERE s.charge = 'usage' AND s.charge_date <= s.through_date
+		WHERE s.charge = 'usage'
 	), cell AS MATERIALIZED (
 		SELECT c.account_id, c.item_id, c.meter_id, c.month, c.dimensions, c.sample, c.days, c.recomputed
 		FROM billing_internal.usage_cells(entity, ARRAY(SELECT DISTINCT u.account_id FROM used u)) c
-	), reading AS (
-		SELECT u.stretch_no, c.dimensions, c.sample, c.days, c.recomputed
-		FROM used u
-		CROSS JOIN LATERAL generate_series(0, u.more_months) AS k
-		JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
-			AND c.month = (u.first_month + make_interval(months => k))::date
-		UNION ALL
-		-- a level carries over from any month before
-		SELECT u.stretch_no, c.dimensions, c.sample, c.days, c.recomputed
-		FROM used u
-		JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
-			AND c.month < u.first_month
-		WHERE u.aggregation = 'time_weighted'
 	), usage AS MATERIALIZED (
 		SELECT g.stretch_no, g.dimensions, (g.measured).quantity, (g.measured).events
 		FROM (
-			SELECT r.stretch_no, r.dimensions,
-				billing_internal.measure(r.days, r.sample, r.recomputed, u.aggregation, u.period_start, u.period_end,
+			SELECT u.stretch_no, c.dimensions,
+				billing_internal.measure(c.days, c.sample, c.recomputed, u.aggregation, u.period_start, u.period_end,
 					(SELECT e.time_zone FROM billing.legal_entity e WHERE e.entity_id = entity),
 					u.percentile, u.time_unit, u.quantity_scale, u.quantity_rounding) AS measured
-			FROM reading r
-			JOIN used u ON u.stretch_no = r.stretch_no
-			GROUP BY r.stretch_no, r.dimensions
+			FROM used u
+			JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
+				-- a level carries over from any month before
+				AND c.month < u.period_end AND (c.month >= u.first_month OR u.aggregation = 'time_weighted')
+			GROUP BY u.stretch_no, c.dimensions
 		) g
 	), measured AS MATERIALIZED (
 		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.product_id, s.meter_id, s.usage_item, s.charge_date,
 			s.period_start, s.period_end, s.of_days, s.tariff, s.price_book_id, s.quantity, NULL::bigint AS events, '' AS dimensions
-		FROM stretch s
-		WHERE s.charge <> 'usage' AND s.charge_date <= s.through_date
+		FROM due s
+		WHERE s.charge <> 'usage'
 		UNION ALL
 		-- a line for each combination of group keys that was used, one for none where nothing was
 		SELECT u.account_id, u.item_id, u.version_id, u.charge, u.product_id, u.meter_id, u.usage_item, u.charge_date,
@@ -119,16 +95,14 @@ BEGIN ATOMIC
 		FROM used u
 		LEFT JOIN usage q ON q.stretch_no = u.stretch_no AND (q.quantity <> 0 OR q.events <> 0)
 	), priced AS MATERIALIZED (
-		SELECT m.account_id, m.item_id, m.version_id, m.charge, m.meter_id, m.usage_item, m.charge_date, m.period_start, m.period_end,
+		SELECT m.account_id, m.item_id, m.version_id, m.product_id, m.charge, m.meter_id, m.usage_item, m.charge_date, m.period_start, m.period_end,
 			CASE WHEN m.charge = 'recurring' THEN m.period_end - m.period_start ELSE m.of_days END AS days,
-			m.of_days, m.quantity, m.events, m.dimensions,
-			coalesce(m.tariff, (
-				SELECT b.tariff
-				FROM billing.price b
-				WHERE b.entity_id = entity AND b.price_book_id = m.price_book_id AND b.product_id = m.product_id
-					AND b.valid_from <= m.period_start AND (b.valid_to IS NULL OR m.period_start < b.valid_to)
-			)) AS tariff
+			m.of_days, m.quantity, m.events, m.dimensions, coalesce(m.tariff, b.tariff) AS tariff
 		FROM measured m
+		-- the prices of a book and product do not overlap: there is one at most
+		LEFT JOIN billing.price b ON b.entity_id = entity AND b.price_book_id = ANY (ARRAY(SELECT DISTINCT o.price_book_id FROM measured o))
+			AND b.price_book_id = m.price_book_id AND b.product_id = m.product_id
+			AND b.valid_from <= m.period_start AND (m.period_start < b.valid_to) IS NOT FALSE
 	), rated AS MATERIALIZED (
 		SELECT p.*, CASE
 				WHEN p.events > 1 AND billing_internal.prices_events(p.tariff) THEN
@@ -140,15 +114,15 @@ BEGIN ATOMIC
 			END AS amount
 		FROM priced p
 	)
-	SELECT r.account_id, r.item_id, r.version_id, r.charge, r.charge_date, r.period_start, r.period_end, r.days, r.of_days,
+	SELECT r.account_id, r.item_id, r.version_id, r.product_id, r.charge, r.charge_date, r.period_start, r.period_end, r.days, r.of_days,
 		r.quantity, r.events, r.dimensions, r.tariff,
 		billing.prorate(r.amount, r.days, r.of_days)
 	FROM rated r
 	-- without usage there is nothing to bill, unless the price says so
 	WHERE r.events IS DISTINCT FROM 0 OR r.amount IS DISTINCT FROM 0;
 END;
-COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date) IS
-	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; the amount is null where there is no price or it cannot rate the quantity';
+COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date, bigint[]) IS
+	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; of accounts that have not changed since they were billed, where those that have are given, only what fell due after that; the amount is null where there is no price or it cannot rate the quantity';
 
 CREATE OR REPLACE FUNCTION billing_internal.charge_key(item_id bigint, period_start date, period_end date, dimensions text) RETURNS text
 	LANGUAGE SQL STABLE PARALLEL SAFE
@@ -175,11 +149,11 @@ BEGIN ATOMIC
 		l.days, l.of_days, l.exact_amount, l.amount, l.description,
 		l.tax_code_id, l.tax_category, l.tax_rate
 	FROM item i
-	JOIN billing.invoice_line l ON l.entity_id = entity AND l.item_id = ANY (ARRAY(SELECT o.item_id FROM item o))
-		AND l.item_id = i.item_id
-	LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = i.account_id
-	WHERE l.kind = 'charge' AND NOT l.discarded
-		AND l.charge_date <= greatest(through, w.billed_through)
+	CROSS JOIN LATERAL (SELECT * FROM billing.invoice_line o
+		WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.kind = 'charge' AND NOT o.discarded OFFSET 0) l
+	LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
+		WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
+	WHERE l.charge_date <= greatest(through, w.billed_through)
 		-- OFFSET keeps it a look-up by index for each line: the credits of all other accounts are not read
 		AND NOT EXISTS (
 			SELECT FROM billing.invoice_line r
@@ -206,7 +180,7 @@ RETURN (SELECT string_agg(', ' || d.key || ' ' || coalesce(d.value, '-'), '' ORD
 COMMENT ON FUNCTION billing_internal.dimension_text(text) IS
 	'Group keys and their values as a line prints them: , region eu, size l';
 
-CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts bigint[], through date)
+CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts bigint[], through date, changed bigint[])
 	RETURNS TABLE (
 		account_id bigint, currency text, kind text, billing_date date, item_id bigint, version_id bigint, charge text,
 		charge_seq integer, charge_date date, period_start date, period_end date, days integer, of_days integer,
@@ -217,25 +191,30 @@ CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts 
 BEGIN ATOMIC
 	WITH party AS MATERIALIZED (
 		SELECT a.account_id, a.currency, a.tax_code_id, y.minor_unit::integer AS minor_unit, e.rounding_mode,
-			greatest(through, w.billed_through) AS through_date
-		FROM billing.billing_account a
+			greatest(through, w.billed_through) AS through_date, changed IS NULL OR h.account_id IS NOT NULL AS is_changed
+		FROM unnest(accounts) AS g (account_id)
+		CROSS JOIN LATERAL (SELECT * FROM billing.billing_account o
+			WHERE o.entity_id = entity AND o.account_id = g.account_id OFFSET 0) a
 		JOIN billing.currency y ON y.currency = a.currency
-		JOIN billing.legal_entity e ON e.entity_id = a.entity_id
-		LEFT JOIN billing.account_watermark w ON w.entity_id = entity AND w.account_id = ANY (accounts) AND w.account_id = a.account_id
-		WHERE a.entity_id = entity AND a.account_id = ANY (accounts)
+		JOIN billing.legal_entity e ON e.entity_id = entity
+		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
+			WHERE o.entity_id = entity AND o.account_id = g.account_id OFFSET 0) w ON true
+		LEFT JOIN unnest(changed) AS h (account_id) ON h.account_id = a.account_id
 	), due AS MATERIALIZED (
-		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount, true AS is_last
-		FROM billing_internal.entitlement(entity, accounts, through) d
+		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount, true AS is_last, p.is_changed
+		FROM billing_internal.entitlement(entity, accounts, through, changed) d
 		JOIN party p ON p.account_id = d.account_id
 	), stands AS MATERIALIZED (
 		-- where the document that credited a charge was discarded after the days were charged anew, both charges stand: only
 		-- the last can be what is entitled
 		SELECT b.*, b.charge_seq = max(b.charge_seq) OVER (PARTITION BY b.item_id, b.period_start, b.period_end, b.dimensions) AS is_last
-		FROM billing_internal.billed(entity, accounts, through) b
+		-- not coalesce(): under row-level security its result is no key for an index
+		FROM billing_internal.billed(entity, CASE WHEN changed IS NULL THEN accounts ELSE changed END, through) b
 	), compared AS MATERIALIZED (
 		SELECT
 			coalesce(n.account_id, b.account_id) AS account_id,
-			n.version_id, n.charge, n.charge_date, n.days, n.of_days, n.quantity, n.events, n.tariff, n.exact_amount, n.amount,
+			n.version_id, n.product_id, n.charge, n.charge_date, n.days, n.of_days, n.quantity, n.events, n.tariff, n.exact_amount, n.amount,
+			coalesce(n.is_changed, true) AS is_changed,
 			coalesce(n.item_id, b.item_id) AS item_id,
 			coalesce(n.period_start, b.period_start) AS period_start,
 			coalesce(n.period_end, b.period_end) AS period_end,
@@ -254,21 +233,21 @@ BEGIN ATOMIC
 		WHERE n.item_id IS NULL OR b.item_id IS NULL
 			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
 	), change AS (
-		SELECT c.account_id, 'charge' AS kind, c.item_id, c.version_id, c.charge, c.charge_date, c.period_start, c.period_end,
+		SELECT c.account_id, 'charge' AS kind, c.item_id, c.version_id, c.product_id, c.charge, c.charge_date, c.period_start, c.period_end,
 			c.days, c.of_days, c.quantity, c.events, c.dimensions, c.tariff, c.exact_amount, c.amount,
 			NULL AS description, NULL::bigint AS tax_code_id, NULL AS tax_category, NULL::numeric AS tax_rate,
 			NULL::bigint AS reverses_invoice_id, NULL::integer AS reverses_line_no,
 			-- a charge that was ever billed for these days, even if it was credited since, makes this one a correction
-			coalesce((
+			CASE WHEN c.is_changed THEN coalesce((
 				SELECT max(l.charge_seq)
 				FROM billing.invoice_line l
 				WHERE l.entity_id = entity AND l.item_id = c.item_id AND l.period_start = c.period_start
 					AND l.period_end = c.period_end AND l.dimensions = c.dimensions AND l.kind = 'charge' AND NOT l.discarded
-			), 0) + 1 AS charge_seq
+			), 0) ELSE 0 END + 1 AS charge_seq
 		FROM compared c
 		WHERE c.is_entitled
 		UNION ALL
-		SELECT c.account_id, 'credit', c.item_id, c.billed_version_id, NULL, c.billed_charge_date, c.period_start, c.period_end,
+		SELECT c.account_id, 'credit', c.item_id, c.billed_version_id, NULL, NULL, c.billed_charge_date, c.period_start, c.period_end,
 			c.billed_days, c.billed_of_days, -c.billed_quantity, c.billed_events, c.dimensions, c.billed_tariff, -c.billed_exact_amount, -c.billed_amount,
 			c.billed_description, c.billed_tax_code_id, c.billed_tax_category, c.billed_tax_rate,
 			c.billed_invoice_id, c.billed_line_no, c.billed_seq
@@ -284,8 +263,7 @@ BEGIN ATOMIC
 			CASE h.kind WHEN 'credit' THEN h.tax_code_id ELSE coalesce(a.tax_code_id, p.tax_code_id) END AS found_tax_code_id,
 			p.name AS product_name
 		FROM change h
-		JOIN billing.contract_item i ON i.entity_id = entity AND i.account_id = ANY (accounts) AND i.item_id = h.item_id
-		JOIN billing.product p ON p.entity_id = entity AND p.product_id = i.product_id
+		LEFT JOIN billing.product p ON p.entity_id = entity AND p.product_id = h.product_id
 		JOIN party a ON a.account_id = h.account_id
 		LEFT JOIN corrected o ON o.item_id = h.item_id
 	), taxed AS (
@@ -316,8 +294,42 @@ BEGIN ATOMIC
 		AND (t.valid_to IS NULL OR least(d.charge_date, d.period_end - 1) < t.valid_to)
 	LEFT JOIN billing.tax_code x ON x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id;
 END;
-COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date) IS
-	'Entitled − billed, as the lines that settle it: a charge for what was not billed, and, where what was billed is no longer right, its credit and a new charge';
+COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date, bigint[]) IS
+	'Entitled − billed, as the lines that settle it, of accounts that have not changed since they were billed only for what fell due after that: a charge for what was not billed, and, where what was billed is no longer right, its credit and a new charge';
+
+CREATE OR REPLACE FUNCTION billing_internal.next_due(entity integer, accounts bigint[], through date)
+	RETURNS TABLE (account_id bigint, next_due date, usage_billed_to date)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH item AS MATERIALIZED (
+		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing
+		FROM billing.contract_item i
+		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
+	), term AS MATERIALIZED (
+		SELECT i.account_id, i.charge, i.timing, c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
+			greatest(v.valid_from, c.start_date) AS valid_from, least(v.valid_to, c.end_date) AS valid_to,
+			greatest(through, w.billed_through) AS through_date
+		FROM item i
+		CROSS JOIN LATERAL (SELECT * FROM billing.contract o
+			WHERE o.entity_id = entity AND o.contract_id = i.contract_id OFFSET 0) c
+		CROSS JOIN LATERAL (SELECT * FROM billing.contract_item_version o
+			WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.superseded_at IS NULL OFFSET 0) v
+		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
+			WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
+	)
+	SELECT a.account_id,
+		min(billing_internal.next_due(t.charge, t.timing, t.anchor, t.interval_unit, t.interval_count,
+			t.start_date, t.end_date, t.valid_from, t.valid_to, t.through_date)),
+		-- the end of the last period that has ended
+		max(CASE WHEN t.charge = 'usage' THEN least(t.end_date, CASE WHEN t.end_date <= t.through_date THEN t.end_date
+			ELSE billing.period_start(t.anchor, t.interval_unit, t.interval_count,
+				billing.period_index(t.anchor, t.interval_unit, t.interval_count, t.through_date)) END) END)
+	FROM unnest(accounts) AS a (account_id)
+	LEFT JOIN term t ON t.account_id = a.account_id
+	GROUP BY a.account_id;
+END;
+COMMENT ON FUNCTION billing_internal.next_due(integer, bigint[], date) IS
+	'When accounts are due again after they were billed through a day, null for never, and before which day their usage may have been billed';
 
 CREATE OR REPLACE FUNCTION billing.preview_invoice(entity text, account text, through_date date)
 	RETURNS TABLE (
@@ -338,7 +350,7 @@ BEGIN ATOMIC
 			WHEN d.amount IS NULL THEN billing_internal.charge_problem(d.tariff, d.quantity, d.events, d.dimensions)
 		END
 	FROM asked q
-	CROSS JOIN LATERAL billing_internal.difference(q.entity_id, ARRAY[q.account_id], q.through) d
+	CROSS JOIN LATERAL billing_internal.difference(q.entity_id, ARRAY[q.account_id], q.through, NULL) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
 	-- asked first, even where nothing is found: it refuses who may not ask
@@ -364,7 +376,7 @@ BEGIN ATOMIC
 	SELECT c.code, i.code, d.charge, d.charge_date, d.period_start, d.period_end,
 		d.quantity, d.events, d.tariff, d.days, d.of_days, d.exact_amount, c.currency, nullif(d.dimensions, '')::jsonb
 	FROM asked q
-	CROSS JOIN LATERAL billing_internal.entitlement(q.entity_id, ARRAY[q.account_id], q.through) d
+	CROSS JOIN LATERAL billing_internal.entitlement(q.entity_id, ARRAY[q.account_id], q.through, NULL) d
 	JOIN billing.contract_item i ON i.entity_id = q.entity_id AND i.item_id = d.item_id
 	JOIN billing.contract c ON c.entity_id = q.entity_id AND c.contract_id = i.contract_id
 	WHERE (SELECT count(*) FROM asked) = 1
@@ -373,31 +385,63 @@ END;
 COMMENT ON FUNCTION billing.entitlement(text, text, date) IS
 	'What an account owes by its contracts, prices and usage for all that falls due through a day, or through the day it was billed if that is later, whether billed or not';
 
-CREATE OR REPLACE PROCEDURE billing.run_billing(entity text, through_date date)
+CREATE OR REPLACE PROCEDURE billing.run_billing(entity text, through_date date, options jsonb DEFAULT '{}')
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_billing';
-COMMENT ON PROCEDURE billing.run_billing(text, date) IS
-	'Writes entitled − billed of every account as draft invoices, for all that falls due through a day; commits as it goes, and running it again does only what is left; needs the duty biller';
+COMMENT ON PROCEDURE billing.run_billing(text, date, jsonb) IS
+	'Bills entitled − billed of every account that is due, for all that falls due through a day: commits after every slice of accounts, and running it again does only what is left; options: phase (draft, validate or issue: how far it takes its documents), slice (accounts in a transaction); needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing_internal.open_run(entity text, through_date date) RETURNS bigint
-	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
-	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_open_run';
-COMMENT ON FUNCTION billing_internal.open_run(text, date) IS
-	'Step of billing.run_billing(): rolls up the usage that waits for it, and records that a run begins';
-GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date) TO billing_user;
+CREATE OR REPLACE FUNCTION billing.start_run(entity text, through_date date, options jsonb DEFAULT '{}') RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_start_run';
+COMMENT ON FUNCTION billing.start_run(text, date, jsonb) IS
+	'Starts a billing run in the background and returns its id: what billing.run_billing() does, by as many workers as billing_erp.run_workers says; billing.run_progress shows how far it is; needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, after_account bigint, most integer) RETURNS bigint
-	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
+CREATE OR REPLACE FUNCTION billing_internal.start_due_runs() RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_start_due_runs';
+COMMENT ON FUNCTION billing_internal.start_due_runs() IS
+	'Task start_due_runs: starts a billing run through today, by the clock of the entity, where its policy lets runs start by themselves, something is due, and none was started today';
+
+CREATE OR REPLACE FUNCTION billing.cancel_run(entity text, run_id bigint) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_cancel_run';
+COMMENT ON FUNCTION billing.cancel_run(text, bigint) IS
+	'Has a billing run stop after the slices at work; what it billed stands, the next run bills the rest; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing.retry_parked(entity text, account text DEFAULT NULL) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_retry_parked';
+COMMENT ON FUNCTION billing.retry_parked(text, text) IS
+	'Lets the next billing run try again an account that runs have put aside because it could not be billed, or all of them, and returns how many; needs the duty biller';
+
+CREATE OR REPLACE FUNCTION billing_internal.open_run(entity text, through_date date, options jsonb) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_open';
+COMMENT ON FUNCTION billing_internal.open_run(text, date, jsonb) IS
+	'Step of billing.run_billing(): rolls up the usage that waits for it, records that a run begins, and cuts the accounts that are due into slices';
+GRANT EXECUTE ON FUNCTION billing_internal.open_run(text, date, jsonb) TO billing_user;
+
+-- Without bitmap scans no terms are looked up by array in the GiST index of the constraint that keeps them apart, which takes ten times as
+-- long as the other index.
+CREATE OR REPLACE FUNCTION billing_internal.run_slice(entity text, run_id bigint, slice_no integer) RETURNS bigint
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off SET enable_bitmapscan = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_run_slice';
-COMMENT ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) IS
-	'Step of billing.run_billing(): bills the next accounts and returns the last of them, 0 at the end';
-GRANT EXECUTE ON FUNCTION billing_internal.run_slice(text, bigint, bigint, integer) TO billing_user;
+COMMENT ON FUNCTION billing_internal.run_slice(text, bigint, integer) IS
+	'Step of billing.run_billing(): bills a slice and returns how many there are, 0 where the run was cancelled';
+GRANT EXECUTE ON FUNCTION billing_internal.run_slice(text, bigint, integer) TO billing_user;
 
 CREATE OR REPLACE FUNCTION billing_internal.close_run(entity text, run_id bigint) RETURNS bigint
 	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_close_run';
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_close';
 COMMENT ON FUNCTION billing_internal.close_run(text, bigint) IS
 	'Step of billing.run_billing(): records that a run has ended';
 GRANT EXECUTE ON FUNCTION billing_internal.close_run(text, bigint) TO billing_user;
+
+CREATE OR REPLACE FUNCTION billing_internal.invoice_number(series text, fiscal_year integer, sequence bigint) RETURNS text
+	LANGUAGE SQL STABLE PARALLEL SAFE
+RETURN format('%s-%s-%s', series, fiscal_year, lpad(sequence::text, greatest(6, length(sequence::text)), '0'));
+COMMENT ON FUNCTION billing_internal.invoice_number(text, integer, bigint) IS
+	'The legal number that a place in a series gives';
 
 CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text DEFAULT NULL)
 	RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
@@ -467,12 +511,12 @@ BEGIN ATOMIC
 		JOIN billing.invoice_line l ON l.entity_id = w.entity_id AND l.invoice_id = w.invoice_id
 		JOIN billing.contract_item i ON i.entity_id = l.entity_id AND i.item_id = l.item_id
 		JOIN billing.contract c ON c.entity_id = l.entity_id AND c.contract_id = i.contract_id
-		JOIN billing.contract_item_version v ON v.entity_id = l.entity_id AND v.version_id = l.version_id
+		JOIN billing.contract_item_version v ON v.entity_id = l.entity_id AND v.item_id = l.item_id AND v.version_id = l.version_id
 	), entitled AS MATERIALIZED (
 		-- what the same periods come to now
 		SELECT d.item_id, d.period_start, d.period_end, d.dimensions, d.quantity, d.events
 		FROM wanted w
-		CROSS JOIN LATERAL billing_internal.entitlement(w.entity_id, ARRAY[w.account_id], w.billing_date) d
+		CROSS JOIN LATERAL billing_internal.entitlement(w.entity_id, ARRAY[w.account_id], w.billing_date, NULL) d
 		WHERE d.charge = 'usage'
 	), told AS (
 		SELECT l.line_no, 1 AS place, 0::bigint AS sub, 'contract' AS step,
@@ -704,14 +748,13 @@ CREATE OR REPLACE FUNCTION billing_internal.verify_invoicing(entity integer)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
 	WITH line AS MATERIALIZED (
-		SELECT l.*, i.account_id, i.currency, i.number, i.reference, y.minor_unit, e.rounding_mode,
+		SELECT l.*, i.account_id, i.currency, i.number, i.reference, y.minor_unit,
 			EXISTS (
 				SELECT FROM billing.invoice_line r
 				WHERE r.entity_id = l.entity_id AND r.reverses_invoice_id = l.invoice_id
 					AND r.reverses_line_no = l.line_no AND r.kind = 'credit' AND NOT r.discarded) AS is_credited
 		FROM billing.invoice_line l
 		JOIN billing.invoice i ON i.entity_id = l.entity_id AND i.invoice_id = l.invoice_id
-		JOIN billing.legal_entity e ON e.entity_id = l.entity_id
 		JOIN billing.currency y ON y.currency = i.currency
 		WHERE entity IS NULL OR l.entity_id = entity
 	)
@@ -732,10 +775,11 @@ BEGIN ATOMIC
 	SELECT 'tax is the rate on the sum of its lines, rounded once', count(*), min('D' || coalesce(t.invoice_id, s.invoice_id))
 	FROM (
 		SELECT x.entity_id, x.invoice_id, x.category, x.rate, sum(x.base) AS base,
-			bool_and(x.tax = billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, e.rounding_mode)) AS is_rounded
+			-- by the mode of its day: the entity may have another now
+			bool_and(x.tax IN (billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, 'half_up'),
+				billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, 'half_even'))) AS is_rounded
 		FROM billing.invoice_tax x
 		JOIN billing.invoice i ON i.entity_id = x.entity_id AND i.invoice_id = x.invoice_id
-		JOIN billing.legal_entity e ON e.entity_id = x.entity_id
 		JOIN billing.currency y ON y.currency = i.currency
 		WHERE entity IS NULL OR x.entity_id = entity
 		GROUP BY x.entity_id, x.invoice_id, x.category, x.rate
@@ -753,7 +797,7 @@ BEGIN ATOMIC
 	FROM line l
 	WHERE l.kind = 'charge' AND (
 		(NOT coalesce(l.events > 1 AND billing_internal.prices_events(l.tariff), false) AND l.exact_amount IS DISTINCT FROM billing.prorate(billing_internal.try_rate(l.tariff, l.quantity, l.events, nullif(l.dimensions, '')::jsonb), l.days, l.of_days))
-		OR l.amount <> billing.round_amount(l.exact_amount, l.minor_unit, l.rounding_mode))
+		OR l.amount NOT IN (billing.round_amount(l.exact_amount, l.minor_unit, 'half_up'), billing.round_amount(l.exact_amount, l.minor_unit, 'half_even')))
 	UNION ALL
 	SELECT 'a credit is the charge that it reverses, with the other sign', count(*),
 		min(format('%s line %s', l.reference, l.line_no))
@@ -777,9 +821,10 @@ BEGIN ATOMIC
 		a.code, d.kind, d.item_id, d.period_start, d.period_end - 1))
 	FROM (SELECT w.entity_id, array_agg(w.account_id) AS accounts
 		FROM billing.account_watermark w
-		WHERE entity IS NULL OR w.entity_id = entity
+		-- what could not be derived when it was billed cannot be derived here
+		WHERE (entity IS NULL OR w.entity_id = entity) AND w.parked_at IS NULL
 		GROUP BY w.entity_id) w
-	CROSS JOIN LATERAL billing_internal.difference(w.entity_id, w.accounts, NULL) d
+	CROSS JOIN LATERAL billing_internal.difference(w.entity_id, w.accounts, NULL, NULL) d
 	JOIN billing.billing_account a ON a.entity_id = w.entity_id AND a.account_id = d.account_id
 	WHERE d.amount IS NOT NULL OR NOT EXISTS (
 		SELECT FROM billing.exception x
@@ -808,6 +853,25 @@ BEGIN ATOMIC
 	LEFT JOIN billing.document d ON d.entity_id = l.entity_id AND d.document_id = l.invoice_id
 	WHERE (d.state = 'discarded') IS DISTINCT FROM l.discarded
 	UNION ALL
+	SELECT 'lines and taxes have their document, lines the terms that they were derived from', count(*), min('D' || o.invoice_id)
+	FROM (
+		SELECT l.invoice_id
+		FROM line l
+		LEFT JOIN billing.contract_item_version v ON v.entity_id = l.entity_id AND v.item_id = l.item_id AND v.version_id = l.version_id
+		WHERE v.version_id IS NULL
+		UNION ALL
+		SELECT x.invoice_id
+		FROM (
+			SELECT l.entity_id, l.invoice_id FROM billing.invoice_line l
+			UNION
+			SELECT t.entity_id, t.invoice_id FROM billing.invoice_tax t
+		) x
+		LEFT JOIN billing.invoice i ON i.entity_id = x.entity_id AND i.invoice_id = x.invoice_id
+		LEFT JOIN billing.billing_run r ON r.entity_id = i.entity_id AND r.run_id = i.run_id
+		LEFT JOIN billing.currency y ON y.currency = i.currency
+		WHERE (entity IS NULL OR x.entity_id = entity) AND (r.run_id IS NULL OR y.currency IS NULL)
+	) o
+	UNION ALL
 	SELECT 'every document has its content, and every content its document', count(*),
 		min('D' || coalesce(d.document_id, i.invoice_id))
 	FROM (SELECT * FROM billing.document x WHERE (entity IS NULL OR x.entity_id = entity) AND x.kind IN ('invoice', 'credit_note')) d
@@ -818,3 +882,283 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION billing_internal.verify_invoicing(integer) IS
 	'Checks of invoices: sums, taxes, lines, credits, periods, numbers, and billed = entitled';
+
+CREATE OR REPLACE FUNCTION billing.set_billing_policy(
+	entity text, max_amount numeric DEFAULT NULL, max_lines integer DEFAULT NULL, max_score numeric DEFAULT NULL,
+	history integer DEFAULT NULL, automatic_phase text DEFAULT NULL, automatic_from time DEFAULT NULL, remove text[] DEFAULT NULL) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_set_policy';
+COMMENT ON FUNCTION billing.set_billing_policy(text, numeric, integer, numeric, integer, text, time, text[]) IS
+	'Decides about the billing runs of an entity: from which amount, number of lines and anomaly score on a document goes on hold for a person, and how far runs go by themselves from when on; null leaves a decision as it is, and remove takes back those it names: max_amount, max_lines, max_score, automatic_phase; needs the duty admin';
+
+CREATE OR REPLACE FUNCTION billing.anomaly_score(amount numeric, history numeric[]) RETURNS numeric
+	IMMUTABLE PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_anomaly_score';
+COMMENT ON FUNCTION billing.anomaly_score(numeric, numeric[]) IS
+	'How many times their usual deviation an amount lies above (or, negative, below) the median of earlier amounts: the modified z-score of Iglewicz and Hoaglin, where the usual deviation is at least 1 % of the median and 0.01; null with fewer than 3 amounts';
+
+CREATE OR REPLACE FUNCTION billing_internal.invoice_problems(
+	kind text, total numeric, currency text, lines bigint, untaxed bigint, untaxed_since date, needs_tax_id boolean,
+	address text, country text, tax_id text, account text, purchase_order_missing boolean, hold_zero boolean, unpriced text,
+	max_amount numeric, max_lines integer, max_score numeric, history numeric[], released boolean) RETURNS text[]
+	IMMUTABLE PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_problems';
+COMMENT ON FUNCTION billing_internal.invoice_problems(
+	text, numeric, text, bigint, bigint, date, boolean, text, text, text, text, boolean, boolean, text, numeric, integer, numeric, numeric[], boolean) IS
+	'What stands against a document, as {{kind of exception, detail}, ...}, or null: what it lacks, and, unless a person has released it, the bounds that it is beyond';
+
+CREATE OR REPLACE FUNCTION billing_internal.invoice_action(problems text[], total numeric, approval_limit numeric, released boolean) RETURNS text
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN problems IS NOT NULL THEN 'hold' WHEN abs(total) <= approval_limit AND released IS NOT TRUE THEN 'auto_approve' ELSE 'submit' END;
+COMMENT ON FUNCTION billing_internal.invoice_action(text[], numeric, numeric, boolean) IS
+	'What validation does with a draft: hold it, approve it within the limit, or submit it to a person; what a bound held up and a person let go is for another person to approve';
+
+-- What is the same for all documents of an account; as the first functions above, a query that the planner sees through. OFFSET makes
+-- each of these a look-up by key for every row, and by nothing but the key: they ask tables that may have grown a thousandfold since
+-- they were planned, where an array would be compared with every row, and an index of states might look as good as the key. The history is read only where a score is asked for; it asks for the day of issue, and not
+-- for the number, whose indexes are of no use to a few accounts.
+CREATE OR REPLACE FUNCTION billing_internal.invoice_terms(entity integer, accounts bigint[])
+	RETURNS TABLE (
+		account_id bigint, account text, address text, country text, tax_id text, purchase_order_missing boolean, hold_zero boolean,
+		approval_limit numeric, max_amount numeric, max_lines integer, max_score numeric, history numeric[])
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT a.account_id, a.code, c.address, c.country, c.tax_id, a.purchase_order_required AND a.purchase_order IS NULL, e.zero_invoices = 'hold',
+		CASE WHEN a.currency = e.currency THEN e.auto_approve_limit END, CASE WHEN a.currency = e.currency THEN p.max_amount END,
+		p.max_lines, p.max_score,
+		CASE WHEN p.max_score IS NOT NULL THEN ARRAY(
+			SELECT i.total::numeric
+			FROM billing.invoice i
+			WHERE i.entity_id = entity AND i.account_id = a.account_id AND i.issue_date IS NOT NULL AND i.total >= 0
+				AND i.currency = a.currency
+			ORDER BY i.billing_date DESC, i.invoice_id DESC
+			LIMIT p.history) END
+	FROM unnest(accounts) AS q (account_id)
+	CROSS JOIN LATERAL (SELECT * FROM billing.billing_account a WHERE a.entity_id = entity AND a.account_id = q.account_id OFFSET 0) a
+	CROSS JOIN LATERAL (SELECT * FROM billing.customer c WHERE c.entity_id = entity AND c.customer_id = a.customer_id OFFSET 0) c
+	JOIN billing.legal_entity e ON e.entity_id = a.entity_id
+	LEFT JOIN billing.billing_policy p ON p.entity_id = a.entity_id;
+END;
+COMMENT ON FUNCTION billing_internal.invoice_terms(integer, bigint[]) IS
+	'What invoice_problems() and invoice_action() ask about accounts: particulars, approval limit and bounds, both only for accounts in the entity''s currency, and the totals of the last issued invoices where a score is bounded';
+
+CREATE OR REPLACE FUNCTION billing_internal.draft_problems(entity integer, documents bigint[])
+	RETURNS TABLE (document_id bigint, version integer, account text, problems text[], action text)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH draft AS MATERIALIZED (
+		SELECT d.document_id, d.kind, d.version, d.amount, d.currency, i.account_id, i.billing_date
+		FROM unnest(documents) AS q (document_id)
+		CROSS JOIN LATERAL (
+			SELECT * FROM billing.document d WHERE d.entity_id = entity AND d.document_id = q.document_id OFFSET 0
+		) d
+		CROSS JOIN LATERAL (SELECT * FROM billing.invoice i WHERE i.entity_id = entity AND i.invoice_id = q.document_id OFFSET 0) i
+		WHERE d.state = 'draft'
+	), terms AS MATERIALIZED (
+		SELECT * FROM billing_internal.invoice_terms(entity, ARRAY(SELECT DISTINCT d.account_id FROM draft d))
+	), asked AS MATERIALIZED (
+		SELECT d.*, t.account, t.address, t.country, t.tax_id, t.purchase_order_missing, t.hold_zero, t.approval_limit,
+			t.max_amount, t.max_lines, t.max_score, t.history, l.lines, l.untaxed, l.untaxed_since,
+			EXISTS (
+				SELECT FROM billing.invoice_tax x
+				WHERE x.entity_id = entity AND x.invoice_id = d.document_id AND x.category IN ('AE', 'K')
+				OFFSET 0) AS needs_tax_id,
+			(
+				SELECT min(x.detail)
+				FROM (SELECT * FROM billing.exception x WHERE x.entity_id = entity AND x.subject = t.account AND x.state = 'open' OFFSET 0) x
+				WHERE x.kind IN ('missing_price', 'rating_failed') AND x.document_id IS NULL
+					AND (x.payload ->> 'billing_date')::date = d.billing_date
+			) AS unpriced,
+			-- what was on hold and is a draft again was released, and its lines are what they were
+			d.version > 1 AND EXISTS (
+				SELECT FROM (SELECT * FROM billing.exception x WHERE x.entity_id = entity AND x.document_id = d.document_id OFFSET 0) x
+				WHERE x.kind IN ('amount_bound', 'lines_bound', 'amount_anomaly')
+				OFFSET 0) AS released
+		FROM draft d
+		JOIN terms t ON t.account_id = d.account_id
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS lines, count(*) FILTER (WHERE l.tax_category IS NULL) AS untaxed,
+				min(l.charge_date) FILTER (WHERE l.tax_category IS NULL) AS untaxed_since
+			FROM billing.invoice_line l
+			WHERE l.entity_id = entity AND l.invoice_id = d.document_id
+		) l
+	), checked AS MATERIALIZED (
+		SELECT q.document_id, q.version, q.account, q.amount, q.approval_limit, q.released,
+			billing_internal.invoice_problems(q.kind, q.amount, q.currency, q.lines, q.untaxed, q.untaxed_since, q.needs_tax_id,
+				q.address, q.country, q.tax_id, q.account, q.purchase_order_missing, q.hold_zero, q.unpriced,
+				q.max_amount, q.max_lines, q.max_score, q.history, q.released) AS problems
+		FROM asked q
+	)
+	SELECT c.document_id, c.version, c.account, c.problems, billing_internal.invoice_action(c.problems, c.amount, c.approval_limit, c.released)
+	FROM checked c;
+END;
+COMMENT ON FUNCTION billing_internal.draft_problems(integer, bigint[]) IS
+	'What stands against those of some documents that are drafts, and what is to be done with each: hold, auto_approve or submit';
+
+CREATE OR REPLACE FUNCTION billing_internal.dry_run_rows(entity integer, through date)
+	RETURNS TABLE (
+		what text, kind text, currency text, documents bigint, lines bigint, net numeric, tax numeric, total numeric, subject text, detail text)
+	STABLE STRICT
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_dry_run_rows';
+COMMENT ON FUNCTION billing_internal.dry_run_rows(integer, date) IS
+	'What a billing run through a day would make and raise, by slices of accounts: sums of documents by kind and currency, exceptions, and what is due by currency';
+
+CREATE OR REPLACE FUNCTION billing.dry_run(entity text, through_date date)
+	RETURNS TABLE (
+		what text, kind text, currency text, documents bigint, lines bigint, net numeric, tax numeric, total numeric, subject text, detail text)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off SET enable_bitmapscan = off
+	LANGUAGE SQL
+BEGIN ATOMIC
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(dry_run.entity) AS entity_id,
+			billing_internal.checked_date(dry_run.through_date, 'through date') AS through
+	), found AS MATERIALIZED (
+		SELECT r.* FROM asked q CROSS JOIN LATERAL billing_internal.dry_run_rows(q.entity_id, q.through) r WHERE r.what <> 'due'
+	)
+	SELECT f.what, f.kind, f.currency, sum(f.documents)::bigint, sum(f.lines)::bigint, sum(f.net), sum(f.tax), sum(f.total), NULL, NULL
+	FROM found f
+	WHERE f.what = 'documents'
+	GROUP BY f.what, f.kind, f.currency
+	UNION ALL
+	SELECT f.what, f.kind, NULL, NULL, NULL, NULL, NULL, NULL, f.subject, f.detail
+	FROM found f
+	WHERE f.what = 'exception' AND (SELECT count(*) FROM asked) = 1
+	ORDER BY 1, 2, 3, 9, 10;
+END;
+COMMENT ON FUNCTION billing.dry_run(text, date) IS
+	'What a billing run through a day would do, without doing it: rows "documents" with the sums by kind and currency, and rows "exception" for all that would stand open against its documents after validation, and for charges and accounts that it could not bill; writes nothing';
+
+CREATE OR REPLACE FUNCTION billing_internal.known_run(entity text, run_id bigint) RETURNS bigint
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_known_run';
+COMMENT ON FUNCTION billing_internal.known_run(text, bigint) IS
+	'A run of an entity; raises ZB002 where it does not exist';
+
+CREATE OR REPLACE FUNCTION billing_internal.compared(now numeric, before numeric) RETURNS text
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN CASE
+	WHEN now = before THEN 'the same'
+	WHEN before = 0 THEN CASE WHEN now > 0 THEN 'more than nothing' ELSE 'less than nothing' END
+	ELSE round(abs(now - before) * 100 / abs(before), 1) || ' % ' || CASE WHEN now > before THEN 'more' ELSE 'less' END
+END;
+COMMENT ON FUNCTION billing_internal.compared(numeric, numeric) IS
+	'An amount compared with an earlier one in words, such as 12.5 % more';
+
+CREATE OR REPLACE FUNCTION billing.run_report(entity text, run_id bigint, with_entitlement boolean DEFAULT true)
+	RETURNS TABLE (
+		section text, item text, currency text, documents bigint, lines bigint, amount numeric, before numeric, difference numeric, explanation text)
+	STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off
+	LANGUAGE SQL
+BEGIN ATOMIC
+	WITH asked AS MATERIALIZED (
+		SELECT billing_internal.entity_id(run_report.entity) AS entity_id, billing_internal.known_run(run_report.entity, run_report.run_id) AS run_id
+	), run AS MATERIALIZED (
+		-- the run, and the last finished one before it that billed anything
+		SELECT r.*, (
+				SELECT max(b.run_id) FROM billing.billing_run b
+				WHERE b.entity_id = r.entity_id AND b.run_id < r.run_id AND b.finished_at IS NOT NULL AND b.documents > 0
+			) AS before_id
+		FROM asked q
+		JOIN billing.billing_run r ON r.entity_id = q.entity_id AND r.run_id = q.run_id
+	), made AS MATERIALIZED (
+		SELECT i.entity_id, i.invoice_id, i.run_id, i.account_id, i.currency, i.total, d.state, i.run_id = r.run_id AS is_asked, r.before_id
+		FROM run r
+		JOIN billing.invoice i ON i.entity_id = r.entity_id AND i.run_id IN (r.run_id, r.before_id)
+		JOIN billing.document d ON d.entity_id = i.entity_id AND d.document_id = i.invoice_id
+	), line AS MATERIALIZED (
+		SELECT m.is_asked, m.before_id, m.currency, m.invoice_id, l.tariff, l.amount, i.charge
+		FROM made m
+		JOIN billing.invoice_line l ON l.entity_id = m.entity_id AND l.invoice_id = m.invoice_id
+		JOIN billing.contract_item i ON i.entity_id = l.entity_id AND i.item_id = l.item_id
+		WHERE m.state <> 'discarded'
+	), model AS MATERIALIZED (
+		-- few prices for many lines: each is read once
+		SELECT t.tariff, t.tariff::jsonb ->> 'model' AS model FROM (SELECT DISTINCT l.tariff FROM line l) t
+	), billed AS (
+		SELECT l.charge || ', ' || m.model AS item, l.currency, l.before_id,
+			count(DISTINCT l.invoice_id) FILTER (WHERE l.is_asked) AS documents, count(*) FILTER (WHERE l.is_asked) AS lines,
+			coalesce(sum(l.amount) FILTER (WHERE l.is_asked), 0) AS amount,
+			CASE WHEN l.before_id IS NOT NULL THEN coalesce(sum(l.amount) FILTER (WHERE NOT l.is_asked), 0) END AS before
+		FROM line l
+		JOIN model m ON m.tariff OPERATOR(billing.=) l.tariff
+		GROUP BY l.charge, m.model, l.currency, l.before_id
+	), passed AS (
+		SELECT count(*) AS documents,
+			count(*) FILTER (WHERE s.is_approved AND NOT s.was_held) AS passed,
+			count(*) FILTER (WHERE s.was_held) AS held
+		FROM made m
+		CROSS JOIN LATERAL (
+			SELECT bool_or(s.to_state IN ('approved', 'issued')) AS is_approved, bool_or(s.to_state = 'on_hold') AS was_held
+			FROM billing.document_step s
+			WHERE s.entity_id = m.entity_id AND s.document_id = m.invoice_id
+		) s
+		WHERE m.is_asked
+	), account AS MATERIALIZED (
+		SELECT m.entity_id, m.account_id, m.currency, count(*) AS documents, sum(m.total) AS total, min(m.invoice_id) AS first_id
+		FROM made m
+		WHERE m.is_asked AND m.state <> 'discarded'
+		GROUP BY m.entity_id, m.account_id, m.currency
+	), change AS (
+		SELECT c.entity_id, c.account_id, c.currency, c.documents, c.total, p.total AS before, p.billing_date,
+			row_number() OVER (PARTITION BY c.currency ORDER BY abs(c.total - p.total) DESC, c.account_id) AS place
+		FROM account c
+		CROSS JOIN LATERAL (
+			SELECT p.total, p.billing_date
+			FROM billing.invoice p
+			JOIN billing.document d ON d.entity_id = p.entity_id AND d.document_id = p.invoice_id
+			WHERE p.entity_id = c.entity_id AND p.account_id = c.account_id AND p.currency = c.currency
+				AND p.invoice_id < c.first_id AND p.total >= 0 AND d.state <> 'discarded'
+			ORDER BY p.billing_date DESC, p.invoice_id DESC
+			LIMIT 1
+		) p
+		WHERE c.total <> p.total
+	), due AS (
+		SELECT d.currency, sum(d.documents)::bigint AS unrated, sum(d.lines)::bigint AS lines, sum(d.net) AS net
+		FROM run r
+		-- strict: nothing is derived where nobody asks for it
+		CROSS JOIN LATERAL billing_internal.dry_run_rows(r.entity_id, CASE WHEN run_report.with_entitlement THEN r.through_date END) d
+		WHERE d.what = 'due'
+		GROUP BY d.currency
+	), stands AS (
+		SELECT i.currency, count(*) AS lines, sum(l.amount) AS net
+		FROM run r
+		JOIN billing.invoice_line l ON l.entity_id = r.entity_id AND NOT l.discarded AND l.charge_date <= r.through_date
+		JOIN billing.invoice i ON i.entity_id = l.entity_id AND i.invoice_id = l.invoice_id
+		WHERE run_report.with_entitlement
+		GROUP BY i.currency
+	), told AS (
+		SELECT 1 AS part, 0::bigint AS place, 'run' AS section, 'run ' || r.run_id AS item, NULL AS currency, r.documents, r.lines,
+			NULL::numeric AS amount, NULL::numeric AS before, NULL::numeric AS difference,
+			format('through %s, to phase %s: %s accounts, %s put aside; %s', r.through_date, r.phase, r.accounts, r.parked,
+				coalesce('compared with run ' || r.before_id, 'there is no run before')) AS explanation
+		FROM run r
+		UNION ALL
+		SELECT 2, 0, 'billed', b.item, b.currency, b.documents, b.lines, b.amount, b.before, b.amount - b.before,
+			billing_internal.compared(b.amount, b.before)
+		FROM billed b
+		UNION ALL
+		SELECT 3, 0, 'first pass', 'approved or issued, and never on hold', NULL, p.passed, NULL, round(p.passed * 100.0 / p.documents, 2), NULL, NULL,
+			format('%s of %s documents; %s were on hold', p.passed, p.documents, p.held)
+		FROM passed p
+		WHERE p.documents > 0
+		UNION ALL
+		SELECT 4, c.place, 'change', a.code, c.currency, c.documents, NULL, c.total, c.before, c.total - c.before,
+			format('%s than on %s', billing_internal.compared(c.total, c.before), c.billing_date)
+		FROM change c
+		JOIN billing.billing_account a ON a.entity_id = c.entity_id AND a.account_id = c.account_id
+		WHERE c.place <= 10
+		UNION ALL
+		SELECT 5, 0, 'entitled', 'all charges through the day', coalesce(s.currency, d.currency), NULL, coalesce(s.lines, 0),
+			coalesce(s.net, 0) + coalesce(d.net, 0), coalesce(s.net, 0), coalesce(d.net, 0),
+			CASE WHEN coalesce(d.lines, 0) = 0 THEN 'all that can be rated is billed' ELSE d.lines || ' lines are to be billed' END
+				|| CASE WHEN d.unrated > 0 THEN format('; %s charges have no amount', d.unrated) ELSE '' END
+		FROM stands s
+		FULL JOIN due d ON d.currency = s.currency
+	)
+	SELECT t.section, t.item, t.currency, t.documents, t.lines, t.amount, t.before, t.difference, t.explanation
+	FROM told t
+	WHERE (SELECT count(*) FROM asked) = 1
+	ORDER BY t.part, t.currency, t.place, t.item;
+END;
+COMMENT ON FUNCTION billing.run_report(text, bigint, boolean) IS
+	'What a billing run did: what it billed by kind of charge, billing model and currency (amounts without tax), compared with the run before; its first-pass rate, in per cent; the ten largest changes of accounts in each currency against their invoice before (totals with tax); and what contracts, prices and usage as they are now entitle to through its day, compared with what is billed, unless with_entitlement is false, which spares deriving every account';

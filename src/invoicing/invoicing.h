@@ -1,29 +1,26 @@
 /*
  * invoicing.h
- *		What the files of the room share: finding documents, and the steps of a run.
+ *		What is entitled, what was billed, and the documents that settle the
+ *		difference.
  */
 #ifndef BILLING_INVOICING_H
 #define BILLING_INVOICING_H
 
-#include "core/core.h"
+#include "pg_compat.h"
 
-/* What a slice of a run did. */
-typedef struct BillingSlice
+/* A slice of a background run, claimed by this process. */
+typedef struct BillingWork
 {
-	int64 accounts;
-	int64 documents;
-	int64 lines;
-	int64 exceptions;
-	int64 last_account; /* the next slice begins after it */
-} BillingSlice;
+	int32 entity_id;
+	int64 run_id;
+	int32 slice_no;
+	char description[64];
+} BillingWork;
 
-/* invoicing_bill.c: call between SPI_connect() and SPI_finish() */
-extern void billing_invoicing_bill_slice(int32 entity_id, int64 run_id, DateADT through,
-										 int64 after_account, int32 most, BillingSlice *slice);
-
-/* invoicing_life.c: the ids of documents as bigint[], a Datum */
-extern Datum billing_invoicing_one(int64 document_id);
-extern int64 billing_invoicing_find(int32 entity_id, const char *reference);
-extern int64 billing_invoicing_count(Datum ids);
+/* invoicing_work.c: each in a transaction of its own, as billing_owner; the last after it has ended */
+extern bool billing_invoicing_claim_slice(BillingWork *work);
+extern void billing_invoicing_bill_claimed(const BillingWork *work);
+extern void billing_invoicing_fail_claimed(const BillingWork *work, const char *error);
+extern void billing_invoicing_drop_claim(const BillingWork *work);
 
 #endif /* BILLING_INVOICING_H */

@@ -1,7 +1,7 @@
 /*
  * invoicing_issue.c
- *		Issuing: legal numbers without gaps, the parties' particulars as of that
- *		moment, and the guard that keeps an issued invoice as it is.
+ *		Issuing what was approved, one document or all, and the guard that keeps an
+ *		issued invoice as it is.
  */
 #include "pg_compat.h"
 
@@ -11,78 +11,22 @@
 #include "commands/trigger.h"
 #include "core/core.h"
 #include "executor/spi.h"
-#include "invoicing/invoicing.h"
+#include "invoicing/invoicing_private.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "miscadmin.h"
 #include "utils/rel.h"
 #include "workflow/workflow.h"
 
-/* $1 entity, $2 through date or null: locked, so that nobody discards one meanwhile */
+/* $1 entity, $2 through date or null, $3 how many: locked, so that nobody discards one meanwhile */
 static BillingStatement find_approved = {
 	"SELECT array_agg(document_id) FROM (SELECT d.document_id FROM billing.document d"
 	" JOIN billing.invoice i ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id"
 	" WHERE d.entity_id = $1 AND d.kind IN ('invoice', 'credit_note') AND d.state = 'approved'"
 	" AND ($2 IS NULL OR i.billing_date <= $2)"
-	" ORDER BY d.document_id FOR NO KEY UPDATE OF d) approved",
-	2,
-	{ INT4OID, DATEOID },
-	NULL
-};
-
-/*
- * $1 entity, $2 documents.  The last statement of an issue, because whoever
- * holds a series' row keeps all others of the entity waiting: takes a block of
- * numbers for the whole set, and writes numbers, parties and audit records.
- */
-static BillingStatement number = {
-	"WITH pending AS MATERIALIZED ("
-	" SELECT d.document_id, CASE d.kind WHEN 'credit_note' THEN 'CN' ELSE 'INV' END AS series,"
-	"  d.kind, i.account_id, t.today, f.fiscal_year,"
-	"  row_number() OVER (PARTITION BY d.kind ORDER BY i.billing_date, d.document_id) AS place"
-	" FROM billing.document d"
-	" JOIN billing.invoice i ON i.entity_id = $1 AND i.invoice_id = ANY ($2) AND i.invoice_id = d.document_id"
-	" JOIN billing.legal_entity e ON e.entity_id = d.entity_id"
-	" CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE e.time_zone)::date AS today) t"
-	" CROSS JOIN LATERAL (SELECT extract(year FROM t.today)::integer + (e.fiscal_year_start > 1"
-	"   AND extract(month FROM t.today) >= e.fiscal_year_start)::integer AS fiscal_year) f"
-	" WHERE d.entity_id = $1 AND d.document_id = ANY ($2)"
-	"), needed AS ("
-	" SELECT series, fiscal_year, count(*) AS numbers FROM pending GROUP BY series, fiscal_year"
-	"), block AS ("
-	" INSERT INTO billing.number_series AS s (entity_id, series, fiscal_year, last_number)"
-	" SELECT $1, series, fiscal_year, numbers FROM needed ORDER BY series"
-	" ON CONFLICT (entity_id, series, fiscal_year)"
-	"  DO UPDATE SET last_number = s.last_number + excluded.last_number"
-	" RETURNING series, fiscal_year, last_number"
-	"), party AS MATERIALIZED ("
-	" SELECT p.document_id, p.kind, p.series, p.fiscal_year, p.today,"
-	"  b.last_number - n.numbers + p.place AS sequence,"
-	"  p.today + a.payment_terms_days AS due_date,"
-	"  jsonb_build_object('name', e.name, 'address', e.address, 'postal_code', e.postal_code,"
-	"   'city', e.city, 'country', e.country, 'tax_id', e.tax_id,"
-	"   'registration_id', e.registration_id) AS seller,"
-	"  jsonb_build_object('account', a.code, 'customer', c.code, 'name', c.name, 'address', c.address,"
-	"   'postal_code', c.postal_code, 'city', c.city, 'country', c.country, 'tax_id', c.tax_id,"
-	"   'purchase_order', a.purchase_order) AS buyer"
-	" FROM pending p JOIN block b USING (series, fiscal_year) JOIN needed n USING (series, fiscal_year)"
-	" CROSS JOIN LATERAL (SELECT * FROM billing.billing_account a"
-	"  WHERE a.entity_id = $1 AND a.account_id = p.account_id OFFSET 0) a"
-	" CROSS JOIN LATERAL (SELECT * FROM billing.customer c"
-	"  WHERE c.entity_id = $1 AND c.customer_id = a.customer_id OFFSET 0) c"
-	" JOIN billing.legal_entity e ON e.entity_id = $1"
-	"), numbered AS ("
-	" UPDATE billing.invoice i SET series = p.series, fiscal_year = p.fiscal_year,"
-	"  sequence = p.sequence, issue_date = p.today, due_date = p.due_date, seller = p.seller,"
-	"  buyer = p.buyer,"
-	"  number = format('%s-%s-%s', p.series, p.fiscal_year,"
-	"   lpad(p.sequence::text, greatest(6, length(p.sequence::text)), '0'))"
-	" FROM party p WHERE i.entity_id = $1 AND i.invoice_id = ANY ($2) AND i.invoice_id = p.document_id"
-	" RETURNING i.invoice_id, p.kind, i.number, i.issue_date, i.due_date, i.total"
-	") INSERT INTO billing.audit_log (entity_id, action, object_type, object_id, after)"
-	" SELECT $1, 'number', kind, invoice_id::text, jsonb_build_object('number', number,"
-	"  'issue_date', issue_date, 'due_date', due_date, 'total', total) FROM numbered",
-	2,
-	{ INT4OID, INT8ARRAYOID },
+	" ORDER BY d.document_id LIMIT $3 FOR NO KEY UPDATE OF d) approved",
+	3,
+	{ INT4OID, DATEOID, INT4OID },
 	NULL
 };
 
@@ -90,10 +34,8 @@ static BillingStatement number = {
 static void
 issue(int32 entity_id, Datum ids)
 {
-	Datum values[2] = { Int32GetDatum(entity_id), ids };
-
 	billing_workflow_advance(entity_id, ids, "issue", NULL, true);
-	billing_core_run(&number, values, NULL, false);
+	billing_invoicing_number(entity_id, ids);
 }
 
 PG_FUNCTION_INFO_V1(billing_invoicing_issue_one);
@@ -137,7 +79,7 @@ billing_invoicing_issue_all(PG_FUNCTION_ARGS)
 	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
 	bool no_date;
 	DateADT through = billing_core_arg_optional_date(fcinfo, 1, "through date", &no_date);
-	Datum values[2];
+	Datum values[3];
 	Datum ids;
 	bool none;
 	int64 issued = 0;
@@ -145,13 +87,18 @@ billing_invoicing_issue_all(PG_FUNCTION_ARGS)
 	billing_core_require_duty(entity_id, "biller");
 	values[0] = Int32GetDatum(entity_id);
 	values[1] = DateADTGetDatum(through);
+	values[2] = Int32GetDatum(BILLING_SLICE_SIZE);
 	SPI_connect();
-	billing_core_run(&find_approved, values, no_date ? " n" : NULL, false);
-	ids = billing_core_value_copy(0, 0, false, -1, &none);
-	if (!none)
+	for (;;)
 	{
+		CHECK_FOR_INTERRUPTS();
+		billing_core_run(&find_approved, values, no_date ? " n " : NULL, false);
+		ids = billing_core_value_copy(0, 0, false, -1, &none);
+		if (none)
+			break;
 		issue(entity_id, ids);
-		issued = billing_invoicing_count(ids);
+		issued += billing_invoicing_count(ids);
+		pfree(DatumGetPointer(ids));
 	}
 	SPI_finish();
 	PG_RETURN_INT64(issued);

@@ -1,17 +1,14 @@
 /*
  * invoicing_life.c
- *		Validating, approving, rejecting, releasing and discarding invoices and
- *		credit notes, one or all of an entity.
+ *		Approving, rejecting, releasing and discarding invoices and credit notes.
  *
- * Which step is possible from which state is decided by the workflow room; what
- * a document needs before it may leave is decided here.
+ * Which step is possible from which state is decided by the workflow room.
  */
 #include "pg_compat.h"
 
 #include "catalog/pg_type.h"
 #include "core/core.h"
-#include "funcapi.h"
-#include "invoicing/invoicing.h"
+#include "invoicing/invoicing_private.h"
 #include "masterdata/masterdata.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -24,84 +21,6 @@ static BillingStatement find_invoice = {
 	" AND invoice_id = CASE WHEN $2 ~ '^D[0-9]{1,18}$' THEN substr($2, 2)::bigint END",
 	2,
 	{ INT4OID, TEXTOID },
-	NULL
-};
-
-/* $1 entity: the drafts of all accounts, locked, so that two validations share them out */
-static BillingStatement find_drafts = {
-	"SELECT array_agg(document_id) FROM (SELECT document_id FROM billing.document"
-	" WHERE entity_id = $1 AND kind IN ('invoice', 'credit_note') AND state = 'draft'"
-	" ORDER BY document_id FOR NO KEY UPDATE) draft",
-	1,
-	{ INT4OID },
-	NULL
-};
-
-/*
- * $1 entity, $2 drafts.  Every finding becomes an exception of its document,
- * once per version; the answer is who is held, who is approved by the entity's
- * limit, and who waits for a person.
- */
-static BillingStatement validate = {
-	"WITH draft AS MATERIALIZED ("
-	" SELECT d.document_id, d.kind, d.version, d.amount, d.currency, i.billing_date, i.account_id,"
-	"  a.code AS account, a.purchase_order_required, a.purchase_order, c.address, c.country, c.tax_id"
-	" FROM billing.document d"
-	" JOIN billing.invoice i ON i.entity_id = $1 AND i.invoice_id = ANY ($2) AND i.invoice_id = d.document_id"
-	" CROSS JOIN LATERAL (SELECT * FROM billing.billing_account a"
-	"  WHERE a.entity_id = $1 AND a.account_id = i.account_id OFFSET 0) a"
-	" CROSS JOIN LATERAL (SELECT * FROM billing.customer c"
-	"  WHERE c.entity_id = $1 AND c.customer_id = a.customer_id OFFSET 0) c"
-	" WHERE d.entity_id = $1 AND d.document_id = ANY ($2) AND d.state = 'draft'"
-	"), finding AS MATERIALIZED ("
-	" SELECT d.document_id, 'missing_tax_code' AS kind,"
-	"  format('%s of %s lines have no tax code with a rate on %s',"
-	"   count(*) FILTER (WHERE l.tax_category IS NULL), count(*),"
-	"   min(l.charge_date) FILTER (WHERE l.tax_category IS NULL)) AS detail"
-	" FROM draft d JOIN billing.invoice_line l ON l.entity_id = $1 AND l.invoice_id = ANY ($2)"
-	"  AND l.invoice_id = d.document_id"
-	" GROUP BY d.document_id HAVING count(*) FILTER (WHERE l.tax_category IS NULL) > 0"
-	" UNION ALL"
-	" SELECT d.document_id, 'missing_customer_data', 'the customer has no '"
-	"  || concat_ws(', ', CASE WHEN d.address IS NULL THEN 'address' END,"
-	"   CASE WHEN d.country IS NULL THEN 'country' END)"
-	" FROM draft d WHERE d.address IS NULL OR d.country IS NULL"
-	" UNION ALL"
-	" SELECT d.document_id, 'missing_customer_data',"
-	"  'the customer has no tax id, which reverse charge and intra-community supply need'"
-	" FROM draft d WHERE d.tax_id IS NULL AND d.address IS NOT NULL AND d.country IS NOT NULL"
-	" AND EXISTS (SELECT FROM billing.invoice_tax t WHERE t.entity_id = $1"
-	"  AND t.invoice_id = d.document_id AND t.category IN ('AE', 'K'))"
-	" UNION ALL"
-	" SELECT d.document_id, 'missing_purchase_order',"
-	"  format('account %s requires a purchase order', d.account)"
-	" FROM draft d WHERE d.purchase_order_required AND d.purchase_order IS NULL"
-	" UNION ALL"
-	" SELECT d.document_id, 'not_positive', format('the total is %s %s', d.amount, d.currency)"
-	" FROM draft d JOIN billing.legal_entity e ON e.entity_id = $1"
-	" WHERE d.kind = 'invoice' AND (d.amount < 0 OR (d.amount = 0 AND e.zero_invoices = 'hold'))"
-	" UNION ALL"
-	" SELECT d.document_id, 'missing_price', format('it is incomplete: %s', min(x.detail))"
-	" FROM draft d JOIN billing.exception x ON x.entity_id = $1 AND x.state = 'open'"
-	"  AND x.kind IN ('missing_price', 'rating_failed') AND x.document_id IS NULL"
-	"  AND x.subject = d.account AND (x.payload ->> 'billing_date')::date = d.billing_date"
-	" GROUP BY d.document_id"
-	"), raised AS ("
-	" INSERT INTO billing.exception (entity_id, kind, dedupe_key, subject, document_id, detail, deadline)"
-	" SELECT $1, f.kind, format('D%s version %s', f.document_id, d.version), d.account, f.document_id,"
-	"  f.detail, now() + make_interval(days => k.deadline_days)"
-	" FROM finding f JOIN draft d USING (document_id)"
-	" JOIN billing.exception_kind k ON k.kind = f.kind"
-	" ON CONFLICT (entity_id, kind, dedupe_key) DO NOTHING"
-	"), held AS (SELECT DISTINCT document_id FROM finding)"
-	" SELECT array_agg(d.document_id) FILTER (WHERE h.document_id IS NOT NULL),"
-	"  array_agg(d.document_id) FILTER (WHERE h.document_id IS NULL AND small),"
-	"  array_agg(d.document_id) FILTER (WHERE h.document_id IS NULL AND NOT small)"
-	" FROM (SELECT d.*, e.currency = d.currency AND abs(d.amount) <= e.auto_approve_limit AS small"
-	"  FROM draft d JOIN billing.legal_entity e ON e.entity_id = $1) d"
-	" LEFT JOIN held h USING (document_id)",
-	2,
-	{ INT4OID, INT8ARRAYOID },
 	NULL
 };
 
@@ -230,8 +149,8 @@ billing_invoicing_find(int32 entity_id, const char *reference)
 }
 
 /* Close what was open against documents. */
-static void
-close_findings(int32 entity_id, Datum ids, const char *resolution)
+void
+billing_invoicing_close_findings(int32 entity_id, Datum ids, const char *resolution)
 {
 	Datum values[4];
 
@@ -256,7 +175,6 @@ begin_decision(FunctionCallInfo fcinfo, int32 *entity_id, char **reason)
 
 PG_FUNCTION_INFO_V1(billing_invoicing_account_id);
 PG_FUNCTION_INFO_V1(billing_invoicing_invoice_id);
-PG_FUNCTION_INFO_V1(billing_invoicing_validate);
 PG_FUNCTION_INFO_V1(billing_invoicing_approve);
 PG_FUNCTION_INFO_V1(billing_invoicing_reject);
 PG_FUNCTION_INFO_V1(billing_invoicing_release);
@@ -284,65 +202,6 @@ billing_invoicing_invoice_id(PG_FUNCTION_ARGS)
 	invoice_id = billing_invoicing_find(entity_id, reference);
 	SPI_finish();
 	PG_RETURN_INT64(invoice_id);
-}
-
-/*
- * billing.validate_invoices(entity text, invoice text)
- * RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
- *
- * All drafts of the entity, or one.
- */
-Datum
-billing_invoicing_validate(PG_FUNCTION_ARGS)
-{
-	static const char *const actions[3] = { "hold", "auto_approve", "submit" };
-	int32 entity_id = billing_core_arg_entity(fcinfo, 0);
-	char *reference = billing_core_arg_optional_code(fcinfo, 1, "invoice");
-	Datum values[2];
-	Datum sets[3] = { 0, 0, 0 };
-	bool none[3] = { true, true, true };
-	bool no_drafts = false;
-	int64 counts[3] = { 0, 0, 0 };
-	Datum result[3];
-	bool nulls[3] = { false, false, false };
-	TupleDesc descriptor;
-	int i;
-
-	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
-						errmsg("validate_invoices must return a row")));
-	billing_core_require_duty(entity_id, "biller");
-	SPI_connect();
-	values[0] = Int32GetDatum(entity_id);
-	if (reference != NULL)
-		values[1] = billing_invoicing_one(billing_invoicing_find(entity_id, reference));
-	else
-	{
-		billing_core_run(&find_drafts, values, NULL, false);
-		values[1] = billing_core_value_copy(0, 0, false, -1, &no_drafts);
-	}
-	if (!no_drafts)
-	{
-		billing_core_run(&validate, values, NULL, false);
-		for (i = 0; i < 3; i++)
-			sets[i] = billing_core_value_copy(0, i, false, -1, &none[i]);
-		if (reference != NULL && none[0] && none[1] && none[2])
-			billing_workflow_advance(entity_id, values[1], "submit", NULL, true);
-	}
-	for (i = 0; i < 3; i++)
-	{
-		if (none[i])
-			continue;
-		counts[i] = billing_invoicing_count(sets[i]);
-		billing_workflow_advance(entity_id, sets[i], actions[i], NULL, true);
-		if (i > 0)
-			close_findings(entity_id, sets[i], "validated");
-	}
-	SPI_finish();
-	result[0] = Int64GetDatum(counts[1]);
-	result[1] = Int64GetDatum(counts[2]);
-	result[2] = Int64GetDatum(counts[0]);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), result, nulls)));
 }
 
 /* billing.approve_invoice(entity text, invoice text, reason text) RETURNS void */
@@ -417,7 +276,7 @@ billing_invoicing_discard(PG_FUNCTION_ARGS)
 						errhint("Discard that one first, or issue both.")));
 	billing_core_run(&discard_lines, values, NULL, false);
 	billing_core_run(&lower_watermark, values, NULL, false);
-	close_findings(entity_id, ids, "the document was discarded");
+	billing_invoicing_close_findings(entity_id, ids, "the document was discarded");
 	SPI_finish();
 	PG_RETURN_VOID();
 }

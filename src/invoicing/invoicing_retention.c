@@ -10,7 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/core.h"
-#include "invoicing/invoicing.h"
+#include "invoicing/invoicing_private.h"
 #include "metering/metering.h"
 #include "miscadmin.h"
 

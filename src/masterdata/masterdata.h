@@ -1,7 +1,7 @@
 /*
  * masterdata.h
  *		How other rooms find customers, accounts, products and meters by code,
- *		and read a meter's definition.
+ *		read a meter's definition, and note what alters what accounts owe.
  */
 #ifndef BILLING_MASTERDATA_H
 #define BILLING_MASTERDATA_H
@@ -25,5 +25,9 @@ extern BillingStatement billing_masterdata_currency;
 extern bool billing_masterdata_is_path(const char *text);
 extern JsonPath *billing_masterdata_parse_path(const char *path);
 extern void billing_masterdata_split_group_key(char *key, char **path);
+
+/* masterdata_change.c: for triggers that note what the next billing run is to look at again */
+extern void billing_masterdata_note_change(FunctionCallInfo fcinfo, BillingStatement *statement,
+										   Datum *values);
 
 #endif /* BILLING_MASTERDATA_H */

@@ -205,12 +205,64 @@ COMMENT ON COLUMN billing.meter.time_unit IS
 	'For time_weighted: the seconds by which level × seconds is divided; 3600 gives hours. Never changes';
 COMMENT ON COLUMN billing.meter.expected_tolerance IS 'How far the amount that an event''s source expects may be from its own rating before it is a pricing discrepancy';
 
+-- What the next billing run is to look at again. Whatever alters what an account owes for days that it may have been billed for, or
+-- gives it something new to bill, leaves a row in its own transaction; a run takes the rows away before it derives what is owed, so
+-- that none gets lost. Nothing here is unique and nothing is checked: rows are written by every amendment, which never waits for a
+-- run, and by roll-ups of usage. So there are no foreign keys, and a row about an account that does not exist does no harm.
+CREATE TABLE billing.account_change (
+	entity_id  integer NOT NULL,
+	change_id  bigserial,
+	account_id bigint  NOT NULL,
+	reason     text    NOT NULL,
+	usage_from date,
+	CONSTRAINT account_change_pkey PRIMARY KEY (entity_id, change_id)
+);
+CREATE INDEX account_change_by_account ON billing.account_change (entity_id, account_id);
+COMMENT ON TABLE billing.account_change IS
+	'Accounts that the next billing run looks at again, however far they are billed: something changed that may alter what they owe; empty but for what came since the last run';
+COMMENT ON COLUMN billing.account_change.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.account_change.change_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.account_change.account_id IS 'The account; it may have several rows';
+COMMENT ON COLUMN billing.account_change.reason IS 'What changed: contract, terms, price, meter, entity, usage, and others';
+COMMENT ON COLUMN billing.account_change.usage_from IS 'First local day of the usage that came; null where anything may have changed';
+
+-- A price in a book may concern a million accounts: whoever sets it writes one row here, and a run spreads it over the accounts when it
+-- opens (billing_internal.spread_changes() says why no account is missed).
+CREATE TABLE billing.shared_change (
+	entity_id     integer NOT NULL,
+	change_id     bigserial,
+	reason        text    NOT NULL,
+	price_book_id bigint,
+	product_id    bigint,
+	first_day     date,
+	end_day       date,
+	meter_id      bigint,
+	CONSTRAINT shared_change_pkey PRIMARY KEY (entity_id, change_id),
+	CONSTRAINT shared_change_reason_known CHECK (reason IN ('price', 'meter', 'entity', 'currency')),
+	CONSTRAINT shared_change_says_of_what CHECK (
+		(reason = 'price') = (price_book_id IS NOT NULL) AND (reason = 'price') = (product_id IS NOT NULL)
+		AND (reason = 'price') = (first_day IS NOT NULL) AND (reason = 'price' OR end_day IS NULL)
+		AND (reason = 'meter') = (meter_id IS NOT NULL))
+);
+COMMENT ON TABLE billing.shared_change IS
+	'Changes of what many accounts share since the last billing run was opened: prices, meters, how the entity rounds; the next run to be opened turns them into rows of billing.account_change';
+COMMENT ON COLUMN billing.shared_change.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.shared_change.change_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.shared_change.reason IS 'price: of one product in one book; meter: how a quantity comes from events; entity: how amounts are rounded, or its time zone; currency: its minor unit';
+COMMENT ON COLUMN billing.shared_change.price_book_id IS 'The price book';
+COMMENT ON COLUMN billing.shared_change.product_id IS 'The product';
+COMMENT ON COLUMN billing.shared_change.first_day IS 'First day on which the price is another';
+COMMENT ON COLUMN billing.shared_change.end_day IS 'Day after the last, or null for an open end';
+COMMENT ON COLUMN billing.shared_change.meter_id IS 'The meter';
+
 SELECT billing_internal.protect('billing.tax_code', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.tax_rate', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.customer', 'master', 'contract_manager');
 SELECT billing_internal.protect('billing.billing_account', 'master', 'contract_manager');
 SELECT billing_internal.protect('billing.product', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.meter', 'master', 'price_manager');
+SELECT billing_internal.protect('billing.account_change', 'queue');
+SELECT billing_internal.protect('billing.shared_change', 'queue');
 
 -- An account's currency and customer carry its history: only the rest may be edited.
 REVOKE UPDATE ON billing.billing_account FROM billing_user;
@@ -227,3 +279,17 @@ SELECT billing_internal.audit_table('billing.customer', 'customer', 'customer_id
 SELECT billing_internal.audit_table('billing.billing_account', 'billing_account', 'account_id');
 SELECT billing_internal.audit_table('billing.product', 'product', 'product_id');
 SELECT billing_internal.audit_table('billing.meter', 'meter', 'meter_id');
+
+-- What alters amounts of everybody, if it is changed at all.
+CREATE FUNCTION billing_internal.note_shared_change() RETURNS trigger
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_note_shared_change';
+COMMENT ON FUNCTION billing_internal.note_shared_change() IS
+	'Statement trigger: writes a row of billing.shared_change where a statement changed how quantities or amounts are computed';
+
+CREATE TRIGGER y_note_change AFTER UPDATE ON billing.meter REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_shared_change('meter');
+CREATE TRIGGER y_note_change AFTER UPDATE ON billing.legal_entity REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_shared_change('entity');
+CREATE TRIGGER y_note_change AFTER UPDATE ON billing.currency REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_shared_change('currency');

@@ -137,17 +137,31 @@ try_keys(Oid table, int32 entity_id, BillingUsageEvent **events, int32 count, co
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	bool written;
+	ErrorData *volatile error = NULL;
+	volatile bool written = false;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
-	written = write_keys(table, entity_id, events, count, there);
-	if (written)
-		ReleaseCurrentSubTransaction();
-	else
+	PG_TRY();
+	{
+		written = write_keys(table, entity_id, events, count, there);
+		if (written)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	if (error != NULL)
+		ReThrowError(error);
 	return written;
 }
 

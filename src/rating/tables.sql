@@ -185,3 +185,17 @@ GRANT UPDATE (code, name) ON billing.price_book TO billing_user;
 
 SELECT billing_internal.audit_table('billing.price_book', 'price_book', 'price_book_id');
 SELECT billing_internal.audit_table('billing.price', 'price', 'price_id');
+
+-- A price that is corrected, or comes late, concerns everybody who was billed by its book.
+CREATE FUNCTION billing_internal.note_price_change() RETURNS trigger
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_rating_note_price_change';
+COMMENT ON FUNCTION billing_internal.note_price_change() IS
+	'Statement trigger: writes a row of billing.shared_change for every product and book whose price a statement set or changed, with the days that have another price now';
+
+CREATE TRIGGER y_note_change_insert AFTER INSERT ON billing.price REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_price_change();
+CREATE TRIGGER y_note_change_update AFTER UPDATE ON billing.price REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_price_change();
+CREATE TRIGGER y_note_change_delete AFTER DELETE ON billing.price REFERENCING OLD TABLE AS old_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.note_price_change();

@@ -148,9 +148,11 @@ CREATE TABLE billing.usage_watermark (
 	next_event_id  bigint,
 	rolled_up_at   timestamptz,
 	error          text,
+	billed_through date,
 	CONSTRAINT usage_watermark_pkey PRIMARY KEY (entity_id),
 	CONSTRAINT usage_watermark_next_is_whole CHECK ((next_before IS NULL) = (next_event_id IS NULL)),
-	CONSTRAINT usage_watermark_grows CHECK (after_event_id >= 0 AND next_event_id >= after_event_id)
+	CONSTRAINT usage_watermark_grows CHECK (after_event_id >= 0 AND next_event_id >= after_event_id),
+	CONSTRAINT usage_watermark_billed_through_finite CHECK (isfinite(billed_through))
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE billing.usage_watermark IS
 	'Up to which event the roll-ups of each entity are made: readers add the events after it';
@@ -160,6 +162,7 @@ COMMENT ON COLUMN billing.usage_watermark.next_before IS 'When all transactions 
 COMMENT ON COLUMN billing.usage_watermark.next_event_id IS 'No transaction from next_before on has an event up to this one';
 COMMENT ON COLUMN billing.usage_watermark.rolled_up_at IS 'When events were last rolled up';
 COMMENT ON COLUMN billing.usage_watermark.error IS 'Why the last roll-up by the worker failed; null where it went well';
+COMMENT ON COLUMN billing.usage_watermark.billed_through IS 'The latest day through which a billing run was opened: usage of a period that was due by then has come late; null before the first run';
 
 SELECT billing_internal.protect('billing.usage_rollup', 'queue');
 SELECT billing_internal.protect('billing.usage_watermark', 'document');

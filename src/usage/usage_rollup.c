@@ -15,7 +15,6 @@
 #include "usage/usage_watermark.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* So many ids are merged by one set of statements: what bounds memory. */
 #define SLICE_IDS 1000000
@@ -114,6 +113,7 @@ merge_up_to(BillingUsageWatermark *mark, int64 bound, int slices)
 		values[2] = Int64GetDatum(mark->after);
 		(void) billing_core_run(&merge_range, values, NULL, false);
 		merged += DatumGetInt64(billing_core_value(0, 0, NULL));
+		billing_usage_note_late(mark, first - 1, mark->after);
 	}
 	return merged;
 }
@@ -190,6 +190,13 @@ note_error(int32 entity_id, const ErrorData *error)
 	SPI_finish();
 }
 
+/* The step that may fail. */
+static void
+roll_up_step(void *entity_id)
+{
+	(void) roll_up(*(int32 *) entity_id, WORKER_SLICES);
+}
+
 /*
  * Roll up an entity in a subtransaction, so that its failure takes back nothing
  * else: it is noted, and readers see all usage in any case.
@@ -197,31 +204,8 @@ note_error(int32 entity_id, const ErrorData *error)
 void
 billing_usage_roll_up_apart(int32 entity_id)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	ErrorData *error = billing_core_try(roll_up_step, &entity_id);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		(void) roll_up(entity_id, WORKER_SLICES);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_END_TRY();
 	if (error != NULL)
 	{
 		note_error(entity_id, error);

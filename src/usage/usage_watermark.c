@@ -44,7 +44,7 @@ static BillingStatement read_xmin = {
 	"SELECT pg_snapshot_xmin(pg_current_snapshot())", 0, { 0 }, NULL
 };
 
-#define WATERMARK_COLUMNS " after_event_id, next_before, next_event_id"
+#define WATERMARK_COLUMNS " after_event_id, next_before, next_event_id, billed_through"
 
 /* $1 entity: no row where another session has it, or where there is none */
 static BillingStatement try_lock = { "SELECT" WATERMARK_COLUMNS " FROM billing.usage_watermark"
@@ -118,12 +118,15 @@ static void
 fetch_watermark(BillingUsageWatermark *mark)
 {
 	bool unplanned;
+	bool unbilled;
 
 	mark->after = DatumGetInt64(billing_core_value(0, 0, NULL));
 	mark->next =
 		U64FromFullTransactionId(DatumGetFullTransactionId(billing_core_value(0, 1, &unplanned)));
 	mark->next_id = DatumGetInt64(billing_core_value(0, 2, NULL));
 	mark->planned = !unplanned;
+	mark->billed_through = DatumGetDateADT(billing_core_value(0, 3, &unbilled));
+	mark->billed = !unbilled;
 }
 
 /*

@@ -7,6 +7,8 @@
 
 #include "pg_compat.h"
 
+#include "utils/date.h"
+
 /* What may be rolled up, and what may be later. */
 typedef struct BillingUsageHorizon
 {
@@ -22,11 +24,16 @@ typedef struct BillingUsageWatermark
 	bool planned; /* whether next and next_id say when to go on, and how far */
 	uint64 next;
 	int64 next_id;
+	bool billed; /* whether any billing run was opened, and through which day at most */
+	DateADT billed_through;
 } BillingUsageWatermark;
 
 extern int64 billing_usage_last_event_id(void);
 extern void billing_usage_read_horizon(BillingUsageHorizon *horizon);
 extern bool billing_usage_lock_watermark(int32 entity_id, bool wait, BillingUsageWatermark *mark);
 extern void billing_usage_save_watermark(const BillingUsageWatermark *mark);
+
+/* usage_late.c */
+extern void billing_usage_note_late(const BillingUsageWatermark *mark, int64 after, int64 through);
 
 #endif /* BILLING_USAGE_WATERMARK_H */

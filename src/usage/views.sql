@@ -286,6 +286,53 @@ END;
 COMMENT ON FUNCTION billing_internal.add_usage_levels(integer, bigint, bigint) IS
 	'Step of the roll-up: computes the days anew on which an event of a range of ids set a level, or was taken back; returns how many events there were';
 
+-- A charge for usage is due when its period ends, or its contract. Of an account's events with one meter, the earliest belongs to the
+-- period that is due first; an event on or after the day billed through belongs to none that was due by then. The terms need not
+-- be looked at: where there are none on the day, the run finds nothing.
+CREATE OR REPLACE FUNCTION billing_internal.late_usage(
+	entity integer, after_event_id bigint, through_event_id bigint, through date)
+	RETURNS TABLE (account_id bigint, usage_from date)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	WITH early AS MATERIALIZED (
+		SELECT e.account_id, e.meter_id, min(e.usage_date) AS usage_from
+		FROM billing.usage_event e
+		WHERE e.entity_id = late_usage.entity
+			AND e.event_id > late_usage.after_event_id AND e.event_id <= late_usage.through_event_id
+			AND e.usage_date < late_usage.through AND e.quantity IS NOT NULL
+		GROUP BY 1, 2
+	)
+	SELECT y.account_id, min(y.usage_from)
+	FROM early y
+	WHERE EXISTS (
+		SELECT FROM billing.contract_item i
+		JOIN billing.contract c ON c.entity_id = i.entity_id AND c.contract_id = i.contract_id
+		WHERE i.entity_id = late_usage.entity AND i.account_id = y.account_id AND i.meter_id = y.meter_id
+			AND least(c.end_date, billing.period_start(c.anchor, c.interval_unit, c.interval_count,
+				billing.period_index(c.anchor, c.interval_unit, c.interval_count, y.usage_from) + 1)) <= late_usage.through)
+	GROUP BY y.account_id;
+END;
+COMMENT ON FUNCTION billing_internal.late_usage(integer, bigint, bigint, date) IS
+	'The accounts of events in a range of ids, after one and up to another, whose periods were due through a day, each with the first day of such usage';
+
+CREATE OR REPLACE FUNCTION billing_internal.late_tail(entity integer, through date)
+	RETURNS TABLE (account_id bigint, usage_from date)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT l.account_id, l.usage_from
+	FROM billing_internal.late_usage(entity,
+		coalesce((SELECT w.after_event_id FROM billing.usage_watermark w WHERE w.entity_id = late_tail.entity), 0),
+		9223372036854775807, through) l;
+END;
+COMMENT ON FUNCTION billing_internal.late_tail(integer, date) IS
+	'The same for all events that are not rolled up yet: what a billing run that opens has to look at again';
+
+CREATE OR REPLACE FUNCTION billing_internal.complete_changes(entity integer, through date) RETURNS void
+	STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_usage_complete_changes';
+COMMENT ON FUNCTION billing_internal.complete_changes(integer, date) IS
+	'Step of the opening of a billing run through a day: completes billing.account_change by what changed for many accounts at once, and by late usage that is not rolled up yet';
+
 CREATE OR REPLACE FUNCTION billing_internal.expected_usage_cells(
 	entity integer, first_day date, end_day date, through_event_id bigint)
 	RETURNS TABLE (account_id bigint, meter_id bigint, item_id bigint, month date, dimensions text, sample text, days billing.usage_days)

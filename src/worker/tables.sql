@@ -5,10 +5,12 @@ CREATE TABLE billing.task (
 	function_name text     NOT NULL,
 	run_every     interval NOT NULL,
 	enabled       boolean  NOT NULL DEFAULT true,
+	keep_days     integer  NOT NULL DEFAULT 7,
 	description   text     NOT NULL,
 	CONSTRAINT task_name_is_identifier CHECK (task ~ '^[a-z][a-z0-9_]{0,62}$'),
 	CONSTRAINT task_function_is_identifier CHECK (function_name ~ '^[a-z][a-z0-9_]{0,62}$'),
-	CONSTRAINT task_run_every_sensible CHECK (run_every BETWEEN interval '1 second' AND interval '366 days')
+	CONSTRAINT task_run_every_sensible CHECK (run_every BETWEEN interval '1 second' AND interval '366 days'),
+	CONSTRAINT task_keep_days_sensible CHECK (keep_days BETWEEN 1 AND 3660)
 );
 COMMENT ON TABLE billing.task IS
 	'What is done in the background, as the extension defines it; each task is idempotent and catches up by itself';
@@ -16,6 +18,7 @@ COMMENT ON COLUMN billing.task.task IS 'Name of the task';
 COMMENT ON COLUMN billing.task.function_name IS 'Function of billing_internal that does it; it takes no arguments and returns void';
 COMMENT ON COLUMN billing.task.run_every IS 'From start to start, unless billing.task_setting says otherwise';
 COMMENT ON COLUMN billing.task.enabled IS 'Whether it runs by itself, unless billing.task_setting says otherwise';
+COMMENT ON COLUMN billing.task.keep_days IS 'How many days the log of its runs is kept, unless billing.task_setting says otherwise';
 COMMENT ON COLUMN billing.task.description IS 'What it does';
 
 -- Apart from billing.task, because a dump keeps what administrators decided, and an upgrade what the extension brings. It
@@ -24,14 +27,17 @@ CREATE TABLE billing.task_setting (
 	task      text CONSTRAINT task_setting_pkey PRIMARY KEY,
 	run_every interval,
 	enabled   boolean,
+	keep_days integer,
 	CONSTRAINT task_setting_run_every_sensible CHECK (run_every BETWEEN interval '1 second' AND interval '366 days'),
-	CONSTRAINT task_setting_decides_something CHECK (run_every IS NOT NULL OR enabled IS NOT NULL)
+	CONSTRAINT task_setting_keep_days_sensible CHECK (keep_days BETWEEN 1 AND 3660),
+	CONSTRAINT task_setting_decides_something CHECK (run_every IS NOT NULL OR enabled IS NOT NULL OR keep_days IS NOT NULL)
 );
 COMMENT ON TABLE billing.task_setting IS
 	'What administrators decided about tasks with billing.set_task()';
 COMMENT ON COLUMN billing.task_setting.task IS 'Name of the task';
 COMMENT ON COLUMN billing.task_setting.run_every IS 'From start to start; null where nothing was decided';
 COMMENT ON COLUMN billing.task_setting.enabled IS 'Whether it runs by itself; null where nothing was decided';
+COMMENT ON COLUMN billing.task_setting.keep_days IS 'How many days the log of its runs is kept; null where nothing was decided';
 
 -- How it went is not dumped: in a restored database every task is due, and catches up.
 CREATE TABLE billing.task_state (
@@ -58,6 +64,32 @@ COMMENT ON COLUMN billing.task_state.attempts IS 'Starts since the last success'
 COMMENT ON COLUMN billing.task_state.runs IS 'Runs that ended, well or not';
 COMMENT ON COLUMN billing.task_state.failures IS 'Runs that failed';
 
+-- The log. It is not dumped either: it tells of processes of this server, and beside task_state, which starts anew, it would
+-- tell of runs that never were. It has no foreign key: it outlives a task that a later version drops.
+CREATE TABLE billing.task_run (
+	task       text        NOT NULL,
+	started_at timestamptz NOT NULL,
+	ended_at   timestamptz,
+	outcome    text,
+	error      text,
+	run_by     text        NOT NULL,
+	process_id integer     NOT NULL,
+	CONSTRAINT task_run_pkey PRIMARY KEY (task, started_at),
+	CONSTRAINT task_run_outcome_known CHECK (outcome IN ('done', 'failed')),
+	CONSTRAINT task_run_ends_with_outcome CHECK ((ended_at IS NULL) = (outcome IS NULL)),
+	CONSTRAINT task_run_failed_with_error CHECK ((error IS NOT NULL) = (outcome IS NOT DISTINCT FROM 'failed'))
+);
+CREATE INDEX task_run_by_time ON billing.task_run (started_at);
+COMMENT ON TABLE billing.task_run IS
+	'The log of background tasks, one row per run from its start; without an end it runs, or its process died';
+COMMENT ON COLUMN billing.task_run.task IS 'Name of the task';
+COMMENT ON COLUMN billing.task_run.started_at IS 'When it started';
+COMMENT ON COLUMN billing.task_run.ended_at IS 'When it ended; null while it runs, and where its process died';
+COMMENT ON COLUMN billing.task_run.outcome IS 'done or failed';
+COMMENT ON COLUMN billing.task_run.error IS 'Why it failed: SQLSTATE, message, detail, hint';
+COMMENT ON COLUMN billing.task_run.run_by IS 'worker for a background worker, otherwise the login that ran it: by hand, from cron or through pg_cron';
+COMMENT ON COLUMN billing.task_run.process_id IS 'Process of the server that ran it';
+
 CREATE TABLE billing.verification (
 	entity_id       integer     NOT NULL,
 	verification_id bigserial,
@@ -81,6 +113,7 @@ COMMENT ON COLUMN billing.verification.example IS 'One of the violations';
 SELECT billing_internal.protect('billing.task', 'reference', dump_filter => 'WHERE false');
 SELECT billing_internal.protect('billing.task_setting', 'queue');
 SELECT billing_internal.protect('billing.task_state', 'queue', dump_filter => 'WHERE false');
+SELECT billing_internal.protect('billing.task_run', 'queue', dump_filter => 'WHERE false');
 SELECT billing_internal.protect('billing.verification', 'append_only');
 
 SELECT billing_internal.audit_table('billing.task_setting', 'task_setting', 'task');
@@ -89,3 +122,6 @@ SELECT billing_internal.audit_table('billing.task_setting', 'task_setting', 'tas
 ALTER TABLE billing.task_state ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.task_state FORCE ROW LEVEL SECURITY;
 CREATE POLICY administrators ON billing.task_state USING (0 = ANY ((SELECT billing.my_entities())::int[]));
+ALTER TABLE billing.task_run ENABLE ROW LEVEL SECURITY;
+ALTER TABLE billing.task_run FORCE ROW LEVEL SECURITY;
+CREATE POLICY administrators ON billing.task_run USING (0 = ANY ((SELECT billing.my_entities())::int[]));

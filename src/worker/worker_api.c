@@ -15,13 +15,15 @@ static BillingStatement find_task = {
 	"SELECT 1 FROM billing.task WHERE task = $1", 1, { TEXTOID }, NULL
 };
 
-/* $1 task, $2 interval or null, $3 enabled or null */
+/* $1 task, $2 interval or null, $3 enabled or null, $4 days or null */
 static BillingStatement put_setting = {
-	"INSERT INTO billing.task_setting AS s (task, run_every, enabled) VALUES ($1, $2, $3)"
+	"INSERT INTO billing.task_setting AS s (task, run_every, enabled, keep_days)"
+	" VALUES ($1, $2, $3, $4)"
 	" ON CONFLICT (task) DO UPDATE SET run_every = coalesce(excluded.run_every, s.run_every),"
-	" enabled = coalesce(excluded.enabled, s.enabled)",
-	3,
-	{ TEXTOID, INTERVALOID, BOOLOID },
+	" enabled = coalesce(excluded.enabled, s.enabled),"
+	" keep_days = coalesce(excluded.keep_days, s.keep_days)",
+	4,
+	{ TEXTOID, INTERVALOID, BOOLOID, INT4OID },
 	NULL
 };
 
@@ -30,15 +32,13 @@ static BillingStatement drop_setting = {
 	"DELETE FROM billing.task_setting WHERE task = $1", 1, { TEXTOID }, NULL
 };
 
-/* Go on for a member of billing_owner, and for a task that exists; its name as a value. */
-static Datum
-arg_task(FunctionCallInfo fcinfo)
+/* Go on for a task that exists. */
+void
+billing_worker_check_task(const char *task)
 {
-	char *task = billing_core_arg_code(fcinfo, 0, "task");
 	Datum values[1];
 	bool found;
 
-	billing_core_require_admin(0);
 	values[0] = CStringGetTextDatum(task);
 	SPI_connect();
 	found = billing_core_run(&find_task, values, NULL, true) > 0;
@@ -47,7 +47,17 @@ arg_task(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_UNKNOWN_CODE), errmsg("task \"%s\" does not exist", task),
 				 errhint("SELECT task FROM billing.worker_status lists them.")));
-	return values[0];
+}
+
+/* Go on for a member of billing_owner, and for a task that exists; its name as a value. */
+static Datum
+arg_task(FunctionCallInfo fcinfo)
+{
+	char *task = billing_core_arg_code(fcinfo, 0, "task");
+
+	billing_core_require_admin(0);
+	billing_worker_check_task(task);
+	return CStringGetTextDatum(task);
 }
 
 /* Refuse an interval at which nothing can be run, or never is. */
@@ -75,25 +85,31 @@ PG_FUNCTION_INFO_V1(billing_worker_set_task);
 PG_FUNCTION_INFO_V1(billing_worker_reset_task);
 PG_FUNCTION_INFO_V1(billing_worker_library_version);
 
-/* billing.set_task(task text, run_every interval, enabled boolean) RETURNS void */
+/* billing.set_task(task text, run_every interval, enabled boolean, keep_days integer) RETURNS void */
 Datum
 billing_worker_set_task(PG_FUNCTION_ARGS)
 {
-	Datum values[3];
-	char nulls[4] = "   ";
+	Datum values[4];
+	char nulls[5] = "    ";
+	bool decides = false;
+	int i;
 
 	values[0] = arg_task(fcinfo);
-	values[1] = PG_GETARG_DATUM(1);
-	values[2] = PG_GETARG_DATUM(2);
-	if (PG_ARGISNULL(1) && PG_ARGISNULL(2))
+	for (i = 1; i < 4; i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		decides = decides || !PG_ARGISNULL(i);
+	}
+	if (!decides)
 		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 						errmsg("nothing is said about the task"),
-						errhint("Give an interval, or whether it is enabled; billing.reset_task() "
-								"takes back what was decided.")));
+						errhint("Give an interval, whether it is enabled, or how many days its log "
+								"is kept; billing.reset_task() takes back what was decided.")));
 	if (!PG_ARGISNULL(1))
 		check_run_every(PG_GETARG_INTERVAL_P(1));
-	nulls[1] = PG_ARGISNULL(1) ? 'n' : ' ';
-	nulls[2] = PG_ARGISNULL(2) ? 'n' : ' ';
+	if (!PG_ARGISNULL(3))
+		(void) billing_core_arg_int(fcinfo, 3, "number of days", 1, 3660);
 	SPI_connect();
 	billing_core_run(&put_setting, values, nulls, false);
 	SPI_finish();

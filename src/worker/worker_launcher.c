@@ -76,8 +76,8 @@ check_databases(char **newval, void **extra, GucSource source)
 }
 
 /* Fill in what launcher and workers have in common. */
-static void
-describe_worker(BackgroundWorker *worker, const char *function, const char *type)
+void
+billing_worker_describe_process(BackgroundWorker *worker, const char *function, const char *type)
 {
 	memset(worker, 0, sizeof(BackgroundWorker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -105,9 +105,11 @@ billing_worker_init(void)
 		"Time between two looks of a background worker at what is due.",
 		"It is also the least pause before a worker that died is started again.",
 		&billing_worker_interval, 10, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	billing_worker_pool_init();
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
-	describe_worker(&launcher, "billing_worker_launcher_main", "billing_erp launcher");
+	billing_worker_describe_process(&launcher, "billing_worker_launcher_main",
+									"billing_erp launcher");
 	strlcpy(launcher.bgw_name, "billing_erp launcher", sizeof(launcher.bgw_name));
 	launcher.bgw_restart_time = LAUNCHER_RESTART;
 	RegisterBackgroundWorker(&launcher);
@@ -219,6 +221,7 @@ start(Watched *entry)
 	MemoryContext context = CurrentMemoryContext;
 	bool registered;
 
+	message.number = 0;
 	StartTransactionCommand();
 	message.database = find_by_name(DatabaseRelationId, Anum_pg_database_datname, entry->name);
 	message.owner = find_by_name(AuthIdRelationId, Anum_pg_authid_rolname, "billing_owner");
@@ -228,7 +231,7 @@ start(Watched *entry)
 		return no_database;
 	if (!OidIsValid(message.owner))
 		return no_owner;
-	describe_worker(&worker, "billing_worker_main", "billing_erp worker");
+	billing_worker_describe_process(&worker, "billing_worker_main", "billing_erp worker");
 	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "billing_erp worker for %s", entry->name);
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = MyProcPid;

@@ -1,22 +1,19 @@
 /*
  * worker_tasks.c
- *		The steps of running a task, which the worker takes in transactions of
- *		their own, and billing.run_worker_once(), which takes them in one.
+ *		The steps of running a task: claim it, hold it, call it, record its end.
  *
- * Whoever runs a task holds its row of billing.task_state locked from before
- * the task's first statement until its transaction ends.
+ * The worker and the procedures take them in transactions of their own,
+ * billing.run_worker_once() takes them in one.  Whoever runs a task holds its
+ * row of billing.task_state locked from before the task's first statement until
+ * its transaction ends.  The log has a row from the claim on.
  */
 #include "pg_compat.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/core.h"
-#include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "worker/worker_private.h"
 
 /* The part of an error's text that is kept. */
@@ -43,24 +40,41 @@ static BillingStatement lock_started = {
 	NULL
 };
 
-/* $1 task, $2 whether it need not be due */
+/*
+ * $1 task, $2 which: see BillingClaim, $3 who.  A task that pg_cron starts comes a little early now and
+ * then, and would miss its turn.
+ */
 static BillingStatement start_task = {
-	"UPDATE billing.task_state r SET last_start = clock_timestamp(), attempts = r.attempts + 1"
-	" FROM billing.worker_status w WHERE r.task = $1 AND w.task = r.task AND w.enabled"
-	" AND ($2 OR w.is_due) RETURNING r.last_start",
-	2,
-	{ TEXTOID, BOOLOID },
+	"WITH started AS (UPDATE billing.task_state r"
+	"  SET last_start = clock_timestamp(), attempts = r.attempts + 1"
+	"  FROM billing.worker_status w WHERE r.task = $1 AND w.task = r.task AND CASE $2"
+	"   WHEN 0 THEN w.is_due"
+	"   WHEN 1 THEN w.enabled AND clock_timestamp() >="
+	"    w.due_at - least(w.run_every / 2, interval '30 seconds')"
+	"   WHEN 2 THEN w.enabled ELSE true END"
+	"  RETURNING r.task, r.last_start),"
+	" logged AS (INSERT INTO billing.task_run (task, started_at, run_by, process_id)"
+	"  SELECT task, last_start, $3, pg_backend_pid() FROM started"
+	"  ON CONFLICT (task, started_at) DO NOTHING)"
+	" SELECT last_start FROM started",
+	3,
+	{ TEXTOID, INT4OID, TEXTOID },
 	NULL
 };
 
 /* $1 task, $2 error or null */
 static BillingStatement end_task = {
-	"UPDATE billing.task_state SET last_end = c.now, last_duration = c.now - last_start,"
-	" runs = runs + 1, last_error = $2,"
-	" failures = failures + CASE WHEN $2 IS NULL THEN 0 ELSE 1 END,"
-	" last_failure = CASE WHEN $2 IS NULL THEN last_failure ELSE c.now END,"
-	" attempts = CASE WHEN $2 IS NULL THEN 0 ELSE attempts END"
-	" FROM (SELECT clock_timestamp() AS now) c WHERE task = $1 RETURNING last_duration",
+	"WITH ended AS (UPDATE billing.task_state"
+	"  SET last_end = c.now, last_duration = c.now - last_start,"
+	"  runs = runs + 1, last_error = $2,"
+	"  failures = failures + CASE WHEN $2 IS NULL THEN 0 ELSE 1 END,"
+	"  last_failure = CASE WHEN $2 IS NULL THEN last_failure ELSE c.now END,"
+	"  attempts = CASE WHEN $2 IS NULL THEN 0 ELSE attempts END"
+	"  FROM (SELECT clock_timestamp() AS now) c WHERE task = $1"
+	"  RETURNING task, last_start, last_end)"
+	" UPDATE billing.task_run l SET ended_at = e.last_end, error = $2,"
+	" outcome = CASE WHEN $2 IS NULL THEN 'done' ELSE 'failed' END"
+	" FROM ended e WHERE l.task = e.task AND l.started_at = e.last_start",
 	2,
 	{ TEXTOID, TEXTOID },
 	NULL
@@ -99,18 +113,28 @@ billing_worker_list(bool everything)
 	return tasks;
 }
 
+/* Who runs tasks in this process, for the log: a worker, or a login. */
+static const char *
+runner(void)
+{
+	return billing_core_login_person() == BILLING_SYSTEM_PERSON
+			   ? "worker"
+			   : GetUserNameFromId(GetSessionUserId(), false);
+}
+
 /*
  * Lock a task and record that it starts, and when.  False where another process
- * runs it, and where it has stopped being due since it was listed.
+ * runs it, and where it is not one of those that are wanted.
  */
 bool
-billing_worker_claim(const char *task, bool everything, TimestampTz *started)
+billing_worker_claim_if(const char *task, BillingClaim which, TimestampTz *started)
 {
-	Datum values[2];
+	Datum values[3];
 	bool claimed;
 
 	values[0] = CStringGetTextDatum(task);
-	values[1] = BoolGetDatum(everything);
+	values[1] = Int32GetDatum(which);
+	values[2] = CStringGetTextDatum(runner());
 	SPI_connect();
 	/* a statement of its own: the second one sees what a process before us recorded */
 	claimed = billing_core_run(&lock_state, values, NULL, false) > 0 &&
@@ -119,6 +143,13 @@ billing_worker_claim(const char *task, bool everything, TimestampTz *started)
 		*started = DatumGetTimestampTz(billing_core_value(0, 0, NULL));
 	SPI_finish();
 	return claimed;
+}
+
+/* The same for a task that is due, or for any enabled task. */
+bool
+billing_worker_claim(const char *task, bool everything, TimestampTz *started)
+{
+	return billing_worker_claim_if(task, everything ? CLAIM_ENABLED : CLAIM_DUE, started);
 }
 
 /* Lock a task that was claimed in an earlier transaction, unless another process has claimed it since. */
@@ -195,99 +226,26 @@ billing_worker_describe(ErrorData *error)
 	return text;
 }
 
-/*
- * Call a task's function in a subtransaction, so that its failure takes back
- * nothing else.  NULL, or its error.  A cancelled call by hand is cancelled as
- * a whole.
- */
-static char *
-call_in_subtransaction(const char *task)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		billing_worker_call(task);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData *data;
-
-		MemoryContextSwitchTo(context);
-		data = CopyErrorData();
-		if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		error = billing_worker_describe(data);
-		FreeErrorData(data);
-	}
-	PG_END_TRY();
-	return error;
-}
-
-/* Run one task and put its row into the result. */
+/* The step of billing_worker_perform(). */
 static void
-run_one(const char *task, bool everything, ReturnSetInfo *result)
+call_task(void *task)
 {
-	Datum values[4] = { 0 };
-	bool nulls[4] = { false, false, true, true };
-	TimestampTz started = 0;
-	char *error = NULL;
-
-	values[0] = CStringGetTextDatum(task);
-	if (billing_worker_claim(task, everything, &started))
-	{
-		error = call_in_subtransaction(task);
-		billing_worker_record(task, error);
-		values[1] = CStringGetTextDatum(error == NULL ? "done" : "failed");
-		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-										TimestampTzGetDatum(started));
-		nulls[2] = false;
-		nulls[3] = error == NULL;
-		if (error != NULL)
-			values[3] = CStringGetTextDatum(error);
-	}
-	else
-		values[1] = CStringGetTextDatum("busy");
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	billing_worker_call(task);
 }
 
-PG_FUNCTION_INFO_V1(billing_worker_run_once);
-
 /*
- * billing.run_worker_once(everything boolean)
- * RETURNS TABLE (task text, outcome text, duration interval, error text)
- *
- * One row per enabled task that is due, or per enabled task.  The tasks run as
- * the system, whoever calls, because what they do does not depend on that.
+ * Run a task that was claimed, and record its end: with its error, where it
+ * fails; that takes back nothing else.  False where another process has claimed it since.
  */
-Datum
-billing_worker_run_once(PG_FUNCTION_ARGS)
+bool
+billing_worker_perform(const char *task, TimestampTz started, char **error)
 {
-	bool everything = !PG_ARGISNULL(0) && PG_GETARG_BOOL(0);
-	int32 actor = billing_core_save_actor();
-	List *tasks;
-	ListCell *cell;
+	ErrorData *data;
 
-	billing_core_require_admin(0);
-	InitMaterializedSRF(fcinfo, 0);
-	billing_core_restore_actor(BILLING_SYSTEM_PERSON);
-	tasks = billing_worker_list(everything);
-	foreach (cell, tasks)
-	{
-		CHECK_FOR_INTERRUPTS();
-		run_one(lfirst(cell), everything, (ReturnSetInfo *) fcinfo->resultinfo);
-	}
-	billing_core_restore_actor(actor);
-	return (Datum) 0;
+	if (!billing_worker_hold(task, started))
+		return false;
+	data = billing_core_try(call_task, (void *) task);
+	*error = data == NULL ? NULL : billing_worker_describe(data);
+	billing_worker_record(task, *error);
+	return true;
 }

@@ -37,6 +37,21 @@ BEGIN ATOMIC
 	WHERE (entity IS NULL OR d.entity_id = entity)
 		AND (s.to_state IS DISTINCT FROM d.state OR s.version IS DISTINCT FROM d.version)
 	UNION ALL
+	SELECT 'steps have their document, and documents a state, a maker and a currency', count(*),
+		min(format('document D%s', coalesce(d.document_id, s.document_id)))
+	FROM (SELECT * FROM billing.document x WHERE entity IS NULL OR x.entity_id = entity) d
+	FULL JOIN (
+		SELECT DISTINCT x.entity_id, x.document_id, p.person_id IS NULL AS by_nobody
+		FROM billing.document_step x
+		LEFT JOIN billing.person p ON p.person_id = x.actor_id
+		WHERE entity IS NULL OR x.entity_id = entity
+	) s USING (entity_id, document_id)
+	LEFT JOIN billing.document_state t ON t.kind = d.kind AND t.state = d.state
+	LEFT JOIN billing.person p ON p.person_id = d.maker_id
+	LEFT JOIN billing.currency y ON y.currency = d.currency
+	LEFT JOIN billing.legal_entity l ON l.entity_id = d.entity_id
+	WHERE t.state IS NULL OR p.person_id IS NULL OR y.currency IS NULL OR l.entity_id IS NULL OR s.by_nobody IS DISTINCT FROM false
+	UNION ALL
 	SELECT 'nobody approved a document of their own making', count(*),
 		min(format('document D%s', d.document_id))
 	FROM billing.document_step s

@@ -40,8 +40,12 @@ INSERT INTO billing.exception_kind (kind, severity, owner_duty, deadline_days, d
 	('pricing_discrepancy', 'warning', 'price_manager', 5, 'the amount that an event''s source expects differs from its rating'),
 	('missing_price', 'error', 'price_manager', 2, 'a contract item has no price on the day it is billed; set one, then run billing again'),
 	('rating_failed', 'error', 'price_manager', 2, 'a price cannot rate the quantity; correct the price or the usage, then run billing again'),
+	('account_parked', 'error', 'biller', 1, 'an account could not be billed and is left out by billing runs; mend the cause, then billing.retry_parked()'),
 	('missing_tax_code', 'error', 'price_manager', 2, 'a line has no tax code, or its tax code has no rate on the day of the charge'),
 	('missing_customer_data', 'error', 'contract_manager', 2, 'the customer lacks what a legal document must print'),
 	('missing_purchase_order', 'error', 'contract_manager', 5, 'the account requires a purchase order and has none'),
 	('not_positive', 'error', 'biller', 2, 'the total of an invoice is not above zero'),
+	('amount_bound', 'error', 'biller', 2, 'the total of a document is beyond the largest amount that its entity lets pass; release it, or discard it and mend the cause'),
+	('lines_bound', 'error', 'biller', 2, 'a document has more lines than its entity lets pass; release it, or discard it and mend the cause'),
+	('amount_anomaly', 'error', 'biller', 2, 'the total of a document is far from what the account was billed before; release it, or discard it and mend the cause'),
 	('approval_rejected', 'error', 'biller', 2, 'an approver sent the document back');

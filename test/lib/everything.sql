@@ -16,6 +16,7 @@ SELECT billing.grant_duty('dinar', 'bob', 'accountant');
 SELECT billing.set_task('verify', run_every => '12 hours');
 SELECT billing.set_usage_policy('yen', correction_limit => 0);
 SELECT billing.set_usage_policy('acme', late_after_days => 3660, correction_limit => 100, suggestion_threshold => 0.9, retention_months => 120);
+SELECT billing.set_billing_policy('acme', 1000000, 10000, 1000, 6, 'validate', '06:30'), billing.set_billing_policy('yen', max_lines => 500);
 UPDATE billing.legal_entity SET zero_invoices = 'issue', city = 'Bärlin' WHERE code = 'acme';
 
 SET SESSION AUTHORIZATION ada;
@@ -76,6 +77,9 @@ RESET SESSION AUTHORIZATION;
 -- Events are in the roll-ups, in this transaction too
 SELECT billing_internal.restored_usage();
 SELECT * FROM billing.run_worker_once(true);
+-- What came since the last run, and is to be looked at by the next: a price and an amendment of days to come
+SET SESSION AUTHORIZATION ada;
+SELECT billing.set_price(e, 'list', 'seat', '{"model": "per_unit", "unit": "7.99"}', '2028-01-01'), billing.change_item(e, 'issued', 'seats', '2028-01-01', 13) FROM unnest('{acme,yen,dinar}'::text[]) e;
 -- Some usage still waits in the inbox, beside what is refused
 SET SESSION AUTHORIZATION app;
 INSERT INTO billing.usage_inbox (entity, source, id, type, subject, time, data) VALUES ('yen', 'switch', 'waiting', 'calls', 'issued', '2026-02-03T10:00:00Z', '{"quantity": 1}');

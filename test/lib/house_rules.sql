@@ -15,6 +15,7 @@ INSERT INTO reference_table VALUES
 	('billing.task'),
 	('billing.task_setting'),
 	('billing.task_state'),
+	('billing.task_run'),
 	-- says by code for which entity a row is, and may be wrong; without row-level security, which COPY FROM refuses
 	('billing.usage_inbox');
 
@@ -30,6 +31,7 @@ INSERT INTO master_data VALUES
 	('billing.product'),
 	('billing.meter'),
 	('billing.usage_policy'),
+	('billing.billing_policy'),
 	('billing.price_book'),
 	('billing.price');
 

@@ -1,6 +1,6 @@
 -- The registry of background tasks: when a task is due, what is kept over a dump, who may see and decide.
 BEGIN;
-SELECT plan(31);
+SELECT plan(34);
 
 -- A worker waits while the library is of another version: both are raised together.
 SELECT is(billing_internal.library_version(), (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'billing_erp'),
@@ -39,8 +39,8 @@ SELECT is(
 	(SELECT string_agg(format('%s [%s]', c.oid::regclass, e.extcondition[x.n]), ', ' ORDER BY c.relname)
 	FROM pg_catalog.pg_extension e, LATERAL generate_subscripts(e.extconfig, 1) AS x(n), pg_catalog.pg_class c
 	WHERE e.extname = 'billing_erp' AND c.oid = e.extconfig[x.n]
-	AND c.relname IN ('task', 'task_setting', 'task_state', 'verification')),
-	'billing.task [WHERE false], billing.task_setting [], billing.task_state [WHERE false], billing.verification []',
+	AND c.relname IN ('task', 'task_run', 'task_setting', 'task_state', 'verification')),
+	'billing.task [WHERE false], billing.task_run [WHERE false], billing.task_setting [], billing.task_state [WHERE false], billing.verification []',
 	'a dump holds decisions and findings');
 
 -- Settings
@@ -51,6 +51,10 @@ SELECT results_eq($$SELECT run_every, enabled FROM billing.task_setting WHERE ta
 SELECT results_eq($$SELECT run_every, enabled, is_due FROM billing.worker_status WHERE task = 'verify'$$,
 	$$VALUES (interval '2 days', false, false)$$, 'the status follows; what is disabled is not due');
 SELECT is_empty($$SELECT FROM billing.run_worker_once(everything => true) WHERE task = 'verify'$$, 'what is disabled is not run');
+SELECT lives_ok($$SELECT billing.set_task('verify', keep_days => 30)$$, 'the days of its log are set');
+SELECT results_eq($$SELECT run_every, enabled, keep_days FROM billing.task_setting WHERE task = 'verify'$$,
+	$$VALUES (interval '2 days', false, 30)$$, 'which leaves the rest as it is');
+SELECT throws_ok($$SELECT billing.set_task('verify', keep_days => 0)$$, 'ZB001', 'number of days must be between 1 and 3660', 'a log of no days is refused');
 SELECT lives_ok($$SELECT billing.reset_task('verify')$$, 'decisions are taken back');
 SELECT is_empty($$SELECT FROM billing.task_setting WHERE task = 'verify'$$, 'then nothing is decided');
 SELECT throws_ok($$SELECT billing.set_task('verify', 'infinity'::text::interval)$$, CASE

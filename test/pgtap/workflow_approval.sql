@@ -100,7 +100,7 @@ SELECT is(pg_temp.validated(:'doc'), 'pending', 'which waits too');
 SELECT is(pg_temp.told('app', format('SELECT billing.approve_invoice(%L, %L) FROM billing.act_as(%L)', 'acme', :'doc', 'bob')), 'ZB004 person "bob" cannot approve a document of their own making', 'it cannot approve it in another''s name');
 SELECT is(pg_temp.could_approve('bob', :'doc'), '', 'that person by themselves may');
 SELECT is(pg_temp.told('app', format('SELECT billing.approve_invoice(%L, %L) FROM billing.act_as(%L)', 'acme', doc, 'bob')), '', 'and what others made it approves for them') FROM cases WHERE code = 'd';
-SELECT is((SELECT p.code FROM billing.document_step s JOIN billing.person p ON p.person_id = s.actor_id WHERE s.action = 'approve' ORDER BY s.step_id DESC LIMIT 1), 'bob', 'the approver on record is the person acted for');
+SELECT is((SELECT p.code FROM billing.document_step s JOIN billing.person p ON p.person_id = s.actor_id WHERE s.action = 'approve' ORDER BY s.document_id DESC LIMIT 1), 'bob', 'the approver on record is the person acted for');
 SELECT pg_temp.told('app', 'SELECT billing.act_as(NULL)');
 
 -- Rejected, mended, checked again, by the same rules

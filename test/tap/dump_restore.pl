@@ -22,7 +22,7 @@ my $fingerprint = <<'SQL';
 SELECT format('SELECT %L, count(*), md5(string_agg(t::text, E''\n'' ORDER BY t::text COLLATE "C")) FROM %s t', c.oid::regclass, c.oid::regclass)
 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'billing_erp')
-AND c.relkind IN ('r', 'p') AND c.oid <> 'billing.task_state'::regclass
+AND c.relkind IN ('r', 'p') AND c.oid NOT IN ('billing.task_state'::regclass, 'billing.task_run'::regclass)
 UNION ALL
 SELECT format('SELECT %L, last_value, is_called::text FROM %s', s.oid::regclass, s.oid::regclass)
 FROM pg_class s JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype = 'a' AND d.refclassid = 'pg_class'::regclass

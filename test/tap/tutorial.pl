@@ -1,4 +1,4 @@
-# docs/tutorial.md and README.md print what they say: their sql blocks are run in order, each page in a server of its own,
+# docs/tutorial.md, docs/billing_runs.md and README.md print what they say: their sql blocks are run in order, each page in a server of its own,
 # and what psql prints is compared with the text block that follows.
 use strict;
 use warnings;
@@ -97,6 +97,7 @@ sub run_page
 }
 
 cmp_ok(run_page('docs/tutorial.md', 'tutorial'), '>', 10, 'the tutorial shows what it prints');
+cmp_ok(run_page('docs/billing_runs.md', 'runs'), '>', 8, 'the page about billing runs shows what it prints');
 cmp_ok(run_page('README.md',        'readme'),   '>=', 2,  'the README shows what it prints');
 
 done_testing;

@@ -124,6 +124,12 @@ for my $writer (1 .. $writers)
 # ----------------------------------------------------------------------------------------------------------------------
 # Kills: by turns all processes at once, the postmaster first, and an immediate stop
 
+# The processes at work in the data directory
+sub left_over
+{
+	return grep { (readlink("/proc/$_/cwd") // '') eq $node->data_dir } map { m{/(\d+)$} } glob '/proc/[0-9]*';
+}
+
 sub kill_server
 {
 	my ($how) = @_;
@@ -139,9 +145,10 @@ sub kill_server
 		sleep 0.05 while kill 0, $postmaster;
 		$node->{_pid} = undef;
 	}
-	# a process that was started while the others were killed ends when it misses the postmaster
+	# a process that was started while the others were killed may wait for ever for a lock that one of them held
 	for my $try (1 .. 120)
 	{
+		kill 'KILL', left_over() if $how ne 'stop';
 		return if $node->start(fail_ok => 1);
 		sleep 0.25;
 	}

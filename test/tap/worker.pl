@@ -7,43 +7,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $sharedir = `"$ENV{PG_CONFIG}" --sharedir`;
-chomp $sharedir;
-my $has_cron = -e "$sharedir/extension/pg_cron.control";
-
-# ----------------------------------------------------------------------------------------------------------------------
-# pg_cron starts jobs at full minutes, so its server is started first and asked last.
-
-my $cron;
-if ($has_cron)
-{
-	$cron = PostgreSQL::Test::Cluster->new('cron');
-	$cron->init;
-	$cron->append_conf('postgresql.conf', <<'CONF');
-shared_preload_libraries = 'pg_cron'
-cron.database_name = 'postgres'
-cron.use_background_workers = on
-CONF
-	$cron->start;
-	$cron->safe_psql('postgres', 'CREATE EXTENSION billing_erp CASCADE');
-	my ($status, $out, $error) = $cron->psql('postgres', '\set VERBOSITY sqlstate
-		SELECT billing.schedule_jobs()');
-	like($error, qr/ZB016/, 'without pg_cron in the database, nothing is scheduled');
-	$cron->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
-	$cron->safe_psql('postgres', <<'SQL');
-CREATE ROLE operator LOGIN IN ROLE billing_owner;
-GRANT USAGE ON SCHEMA cron TO operator;
-SQL
-	my $first = $cron->safe_psql('postgres', 'SELECT billing.schedule_jobs()', extra_params => [ '-U', 'operator' ]);
-	my $second = $cron->safe_psql('postgres', 'SELECT billing.schedule_jobs()', extra_params => [ '-U', 'operator' ]);
-	is($second, $first, 'scheduling again gives the same job');
-	is($cron->safe_psql('postgres', 'SELECT count(*), min(username), min(schedule), min(database) FROM cron.job'),
-		'1|operator|* * * * *|postgres', 'there is one job, of who scheduled it');
-	(undef, undef, $error) = $cron->psql('postgres', '\set VERBOSITY sqlstate
-		SET ROLE billing_owner; SELECT billing.schedule_jobs()');
-	like($error, qr/ZB001|42501/, 'a role that cannot log in owns no job');
-}
-
 # ----------------------------------------------------------------------------------------------------------------------
 
 my $node = PostgreSQL::Test::Cluster->new('worker');
@@ -312,18 +275,5 @@ sleep 3;
 is(log_count(qr/there is no free slot for a background worker/), 1, 'a missing slot is logged once');
 is(sql('postgres', $workers), '0', 'and the server goes on without a worker');
 $node->stop('fast');
-
-# ----------------------------------------------------------------------------------------------------------------------
-
-SKIP:
-{
-	skip 'pg_cron is not installed', 4 unless $has_cron;
-	ok($cron->poll_query_until('postgres', "SELECT runs > 0 FROM billing.worker_status WHERE task = 'verify'"), 'pg_cron runs the tasks');
-	is($cron->safe_psql('postgres', 'SELECT DISTINCT username, status FROM cron.job_run_details WHERE end_time IS NOT NULL'),
-		'operator|succeeded', 'as who scheduled them');
-	is($cron->safe_psql('postgres', 'SELECT billing.unschedule_jobs()'), '1', 'the job is taken back');
-	is($cron->safe_psql('postgres', 'SELECT billing.unschedule_jobs()'), '0', 'once');
-	$cron->stop('fast');
-}
 
 done_testing();

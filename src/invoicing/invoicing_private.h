@@ -1,0 +1,87 @@
+/*
+ * invoicing_private.h
+ *		What the files of the room share: a run, a slice of it, and the documents
+ *		on their way.
+ */
+#ifndef BILLING_INVOICING_PRIVATE_H
+#define BILLING_INVOICING_PRIVATE_H
+
+#include "invoicing/invoicing.h"
+#include "utils/date.h"
+#include "utils/jsonb.h"
+
+/* Accounts billed in one transaction, and documents moved by one set of statements. */
+#define BILLING_SLICE_SIZE 5000
+
+/* A run, as far as its slices need it. */
+typedef struct BillingRun
+{
+	int32 entity_id;
+	int64 run_id;
+	DateADT through;
+	char *phase;
+	int32 started_by;
+	int32 slices;
+	bool cancelled;
+} BillingRun;
+
+/* What a slice of a run did. */
+typedef struct BillingSlice
+{
+	int64 accounts;
+	int64 documents;
+	int64 issued;
+	int64 held;
+	int64 lines;
+	int64 exceptions;
+	int64 parked;
+	Datum amounts; /* jsonb: the total of its documents by currency */
+} BillingSlice;
+
+/* invoicing_run.c */
+extern int64 billing_invoicing_open_run(int32 entity_id, DateADT through, Jsonb *options,
+										bool background);
+extern void billing_invoicing_find_run(int32 entity_id, int64 run_id, BillingRun *run);
+extern void billing_invoicing_close_run(const BillingRun *run);
+
+/* invoicing_change.c: in the transaction that opens a run, before it looks for what is due */
+extern void billing_invoicing_complete_changes(int32 entity_id, DateADT through);
+
+/* invoicing_slice.c */
+extern void billing_invoicing_bill_slice(const BillingRun *run, int32 slice_no);
+
+/* invoicing_park.c */
+extern bool billing_invoicing_can_park(int sqlstate);
+extern void billing_invoicing_park(const BillingRun *run, int64 account_id, ErrorData *error);
+extern void billing_invoicing_settle_parked(const BillingRun *run, Datum accounts);
+
+/* Documents whose lines are written, as arrays of one length with an element for each */
+typedef struct BillingDocuments
+{
+	Datum ids;		  /* bigint[] */
+	Datum kinds;	  /* text[] */
+	Datum accounts;	  /* bigint[] */
+	Datum currencies; /* text[] */
+	Datum dates;	  /* date[] */
+	Datum nets;		  /* numeric[] */
+	Datum taxes;	  /* numeric[] */
+	Datum states;	  /* text[] */
+	Datum versions;	  /* integer[] */
+	Datum actions;	  /* text[]: the last step of each */
+} BillingDocuments;
+
+/* invoicing_bill.c: false where there was nothing to bill */
+extern bool billing_invoicing_write(const BillingRun *run, Datum accounts, Datum changed,
+									BillingSlice *slice, BillingDocuments *documents);
+
+/* invoicing_number.c */
+extern void billing_invoicing_insert(const BillingRun *run, const BillingDocuments *documents);
+extern void billing_invoicing_number(int32 entity_id, Datum ids);
+
+/* invoicing_life.c */
+extern int64 billing_invoicing_find(int32 entity_id, const char *reference);
+extern Datum billing_invoicing_one(int64 document_id);
+extern int64 billing_invoicing_count(Datum ids);
+extern void billing_invoicing_close_findings(int32 entity_id, Datum ids, const char *resolution);
+
+#endif /* BILLING_INVOICING_PRIVATE_H */
