@@ -93,9 +93,10 @@ endif
 
 OBJS = src/billing_erp.o $(patsubst %.c,%.o,$(foreach room,$(ROOMS),$(sort $(wildcard src/$(room)/*.c))))
 
-# The install script: what each room brings, in room order, then what closes the house (ownership, grants).
+# The install script: what each room brings, in room order, then what closes the house (ownership, grants). A room with much
+# SQL has a file for each concern beside the main one: tables.sql, then tables_<concern>.sql.
 SCRIPT     = $(EXTENSION)--$(EXTVERSION).sql
-SCRIPT_SQL = $(foreach room,$(ROOMS),$(foreach part,tables seed functions views,$(wildcard src/$(room)/$(part).sql))) $(wildcard src/final.sql)
+SCRIPT_SQL = $(foreach room,$(ROOMS),$(foreach part,tables seed functions views,$(wildcard src/$(room)/$(part).sql) $(sort $(wildcard src/$(room)/$(part)_*.sql)))) $(wildcard src/final.sql)
 DATA_built = $(SCRIPT)
 # Scripts from one released version to the next
 DATA       = $(wildcard update/$(EXTENSION)--*--*.sql)

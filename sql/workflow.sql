@@ -6,7 +6,7 @@
 SET datestyle TO iso;
 
 -- States and actions are rows. A guard says more than the duty: independent is another person than the maker, within their
--- limit; system is an action that only the functions take.
+-- limit; maker is the maker alone; system is an action that only the functions take.
 SELECT from_state, action, to_state, duty, guard FROM billing.transition WHERE kind = 'invoice' ORDER BY from_state, action;
 SELECT state, is_final FROM billing.document_state WHERE kind = 'credit_note' ORDER BY state;
 

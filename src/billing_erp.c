@@ -7,10 +7,12 @@
  */
 #include "pg_compat.h"
 
+#include "audit/audit.h"
 #include "core/core.h"
 #include "rating/rating.h"
 #include "utils/guc.h"
 #include "worker/worker.h"
+#include "workflow/workflow.h"
 
 BILLING_MODULE_MAGIC("0.1.0");
 
@@ -21,7 +23,9 @@ void
 _PG_init(void)
 {
 	billing_core_init();
+	billing_audit_init();
 	billing_rating_init();
+	billing_workflow_init();
 	billing_worker_init();
 	MarkGUCPrefixReserved("billing_erp");
 }

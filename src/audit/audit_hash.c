@@ -1,125 +1,131 @@
 /*
  * audit_hash.c
- *		The canonical bytes of an audit record and their SHA-256.
+ *		The SHA-256 of an audit record's canonical bytes.
  *
- * Layout: the byte 1 (version of the layout), then every column in the order of
- * the table; integers, time (microseconds since 2000-01-01 UTC) and transaction
- * as 8 bytes, all others as text in UTF-8 or the database's encoding, each
- * preceded by its length in 4 bytes, 0xffffffff for null.  Big-endian.
+ * One context and one buffer serve a process as long as it lives: records are
+ * written by the million.
  */
 #include "pg_compat.h"
 
+#include "access/htup_details.h"
 #include "audit/audit.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "core/core.h"
-#include "lib/stringinfo.h"
-#include "libpq/pqformat.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
-#include "utils/timestamp.h"
-#include "utils/xid8.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/typcache.h"
 
-#define NULL_LENGTH 0xffffffffU
+/* A buffer that grew larger than this is given back. */
+#define KEPT_BUFFER (64 * 1024)
 
-/* Append one column in its canonical form. */
-static void
-append_column(StringInfo bytes, BillingAuditColumn column, Datum value)
+/* The process' context; it belongs to a resource owner that is never released. */
+static pg_cryptohash_ctx *
+sha256_context(void)
 {
-	switch (column)
+	static pg_cryptohash_ctx *context = NULL;
+	static ResourceOwner keeper = NULL;
+
+	if (context == NULL)
 	{
-		case AUDIT_ENTITY_ID:
-			pq_sendint32(bytes, 8);
-			pq_sendint64(bytes, DatumGetInt32(value));
-			break;
-		case AUDIT_AUDIT_ID:
-		case AUDIT_RECORDED_AT:
-			pq_sendint32(bytes, 8);
-			pq_sendint64(bytes, DatumGetInt64(value));
-			break;
-		case AUDIT_TRANSACTION_ID:
-			pq_sendint32(bytes, 8);
-			pq_sendint64(bytes, U64FromFullTransactionId(DatumGetFullTransactionId(value)));
-			break;
-		case AUDIT_LOGIN:
-		{
-			const char *name = NameStr(*DatumGetName(value));
+		ResourceOwner owner = CurrentResourceOwner;
+		MemoryContext memory = MemoryContextSwitchTo(TopMemoryContext);
 
-			pq_sendint32(bytes, strlen(name));
-			appendStringInfoString(bytes, name);
-			break;
-		}
-		case AUDIT_BEFORE:
-		case AUDIT_AFTER:
-		{
-			Jsonb *json = DatumGetJsonbP(value);
-			int place = bytes->len;
-			uint32 length;
-
-			pq_sendint32(bytes, 0);
-			(void) JsonbToCString(bytes, &json->root, VARSIZE(json));
-			length = pg_hton32((uint32) (bytes->len - place - 4));
-			memcpy(bytes->data + place, &length, 4);
-			break;
-		}
-		default:
-		{
-			text *string = DatumGetTextPP(value);
-
-			pq_sendint32(bytes, VARSIZE_ANY_EXHDR(string));
-			appendBinaryStringInfo(bytes, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
-			break;
-		}
+		if (keeper == NULL)
+			keeper = ResourceOwnerCreate(NULL, "billing_erp SHA-256");
+		CurrentResourceOwner = keeper;
+		context = pg_cryptohash_create(PG_SHA256);
+		CurrentResourceOwner = owner;
+		MemoryContextSwitchTo(memory);
 	}
+	return context;
+}
+
+/* The SHA-256 of some bytes. */
+void
+billing_audit_sha256(const void *bytes, size_t length, uint8 *hash)
+{
+	pg_cryptohash_ctx *context = sha256_context();
+
+	if (context == NULL || pg_cryptohash_init(context) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) bytes, length) < 0 ||
+		pg_cryptohash_final(context, hash, PG_SHA256_DIGEST_LENGTH) < 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+						errmsg("could not compute a SHA-256 for the audit log")));
 }
 
 /* The SHA-256 of a record, given its columns up to the hash. */
-bytea *
-billing_audit_hash(const Datum *values, const bool *nulls)
+void
+billing_audit_record_sha256(const Datum *values, const bool *nulls, uint8 *hash)
 {
-	bytea *hash = palloc(VARHDRSZ + BILLING_AUDIT_HASH_LENGTH);
-	pg_cryptohash_ctx *context;
-	StringInfoData bytes;
-	int i;
+	static StringInfoData bytes;
 
-	initStringInfo(&bytes);
-	appendStringInfoChar(&bytes, 1);
-	for (i = 0; i < AUDIT_COLUMNS; i++)
+	if (bytes.data == NULL)
 	{
-		if (nulls[i])
-			pq_sendint32(&bytes, NULL_LENGTH);
-		else
-			append_column(&bytes, (BillingAuditColumn) i, values[i]);
+		MemoryContext memory = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&bytes);
+		MemoryContextSwitchTo(memory);
 	}
-	SET_VARSIZE(hash, VARHDRSZ + BILLING_AUDIT_HASH_LENGTH);
-	context = pg_cryptohash_create(PG_SHA256);
-	if (context == NULL || pg_cryptohash_init(context) < 0 ||
-		pg_cryptohash_update(context, (uint8 *) bytes.data, bytes.len) < 0 ||
-		pg_cryptohash_final(context, (uint8 *) VARDATA(hash), BILLING_AUDIT_HASH_LENGTH) < 0)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
-						errmsg("could not compute SHA-256 of an audit record")));
-	pg_cryptohash_free(context);
-	pfree(bytes.data);
-	return hash;
+	resetStringInfo(&bytes);
+	billing_audit_append_record(&bytes, values, nulls);
+	billing_audit_sha256(bytes.data, bytes.len, hash);
+	if (bytes.maxlen > KEPT_BUFFER)
+	{
+		pfree(bytes.data);
+		bytes.data = NULL;
+	}
+}
+
+/* The columns of a record given as a row of billing.audit_log. */
+static void
+deform(HeapTupleHeader row, Datum *values, bool *nulls)
+{
+	TupleDesc descriptor =
+		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
+	HeapTupleData tuple;
+
+	if (descriptor->natts != BILLING_AUDIT_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+				 errmsg("table \"audit_log\" does not have the columns that the library knows"),
+				 errhint("Update the extension, or install its library anew.")));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(row);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = row;
+	heap_deform_tuple(&tuple, descriptor, values, nulls);
+	ReleaseTupleDesc(descriptor);
 }
 
 PG_FUNCTION_INFO_V1(billing_audit_record_hash);
+PG_FUNCTION_INFO_V1(billing_audit_record_bytes);
 
-/*
- * billing_internal.audit_hash(entity_id, audit_id, recorded_at, transaction_id, actor,
- *     login, action, object_type, object_id, before, after, reason) RETURNS bytea
- */
+/* billing_internal.audit_hash(record billing.audit_log) RETURNS bytea */
 Datum
 billing_audit_record_hash(PG_FUNCTION_ARGS)
 {
-	Datum values[AUDIT_COLUMNS];
-	bool nulls[AUDIT_COLUMNS];
-	int i;
+	Datum values[BILLING_AUDIT_COLUMNS];
+	bool nulls[BILLING_AUDIT_COLUMNS];
+	bytea *hash = palloc(VARHDRSZ + BILLING_AUDIT_HASH_LENGTH);
 
-	for (i = 0; i < AUDIT_COLUMNS; i++)
-	{
-		nulls[i] = PG_ARGISNULL(i);
-		values[i] = nulls[i] ? (Datum) 0 : PG_GETARG_DATUM(i);
-	}
-	PG_RETURN_BYTEA_P(billing_audit_hash(values, nulls));
+	deform(PG_GETARG_HEAPTUPLEHEADER(0), values, nulls);
+	SET_VARSIZE(hash, VARHDRSZ + BILLING_AUDIT_HASH_LENGTH);
+	billing_audit_record_sha256(values, nulls, (uint8 *) VARDATA(hash));
+	PG_RETURN_BYTEA_P(hash);
+}
+
+/* billing_internal.audit_bytes(record billing.audit_log) RETURNS bytea: what the hash is made of */
+Datum
+billing_audit_record_bytes(PG_FUNCTION_ARGS)
+{
+	Datum values[BILLING_AUDIT_COLUMNS];
+	bool nulls[BILLING_AUDIT_COLUMNS];
+	StringInfoData bytes;
+
+	deform(PG_GETARG_HEAPTUPLEHEADER(0), values, nulls);
+	initStringInfo(&bytes);
+	billing_audit_append_record(&bytes, values, nulls);
+	PG_RETURN_BYTEA_P(cstring_to_text_with_len(bytes.data, bytes.len));
 }

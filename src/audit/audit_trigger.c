@@ -1,43 +1,24 @@
 /*
  * audit_trigger.c
- *		The triggers of the audit: one completes each record with who, when and
- *		its hash; the other writes the records of master data that people edit.
+ *		The triggers of the audit: one completes each record that a statement
+ *		inserts; the other writes the records of master data that people edit.
+ *
+ * The second reads the rows of the statement from the transition tables, and
+ * plans nothing: an added contract item is three rows of three tables.
  */
 #include "pg_compat.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
-#include "audit/audit.h"
-#include "catalog/pg_type.h"
-#include "commands/trigger.h"
+#include "audit/audit_private.h"
 #include "core/core.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/rel.h"
-#include "utils/timestamp.h"
-#include "utils/xid8.h"
-
-/* Column numbers, from 0, as in billing.audit_log; the hash follows the hashed columns. */
-#define AUDIT_HASH AUDIT_COLUMNS
-
-/* A table without entity_id belongs to the installation, entity 0. */
-static const char insert_record[] =
-	"INSERT INTO billing.audit_log (entity_id, action, object_type, object_id, after)"
-	" SELECT coalesce((r ->> 'entity_id')::int, 0), 'insert', $1, r ->> $2, r"
-	" FROM (SELECT to_jsonb(n) AS r FROM new_rows n) rows";
-
-static const char update_record[] =
-	"INSERT INTO billing.audit_log (entity_id, action, object_type, object_id, before, after)"
-	" SELECT coalesce((a.r ->> 'entity_id')::int, 0), 'update', $1, a.r ->> $2, b.r, a.r"
-	" FROM (SELECT to_jsonb(o) AS r FROM old_rows o) b JOIN (SELECT to_jsonb(n) AS r FROM new_rows n) a"
-	" ON a.r ->> $2 = b.r ->> $2 AND a.r -> 'entity_id' IS NOT DISTINCT FROM b.r -> 'entity_id'"
-	" WHERE a.r <> b.r";
-
-static const char delete_record[] =
-	"INSERT INTO billing.audit_log (entity_id, action, object_type, object_id, before)"
-	" SELECT coalesce((r ->> 'entity_id')::int, 0), 'delete', $1, r ->> $2, r"
-	" FROM (SELECT to_jsonb(o) AS r FROM old_rows o) rows";
+#include "utils/datum.h"
+#include "utils/memutils.h"
+#include "utils/rls.h"
+#include "utils/tuplestore.h"
 
 /* The trigger's data, or an error for a call by hand. */
 static TriggerData *
@@ -50,69 +31,170 @@ trigger_of(FunctionCallInfo fcinfo)
 	return (TriggerData *) fcinfo->context;
 }
 
+/* Read a transition table from its beginning, beside whoever else reads it. */
+static int
+open_rows(Tuplestorestate *rows)
+{
+	int pointer = tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND);
+
+	tuplestore_select_read_pointer(rows, pointer);
+	tuplestore_rescan(rows);
+	return pointer;
+}
+
+/* The next row, its columns at hand; false at the end. */
+static bool
+next_row(Tuplestorestate *rows, int pointer, TupleTableSlot *slot)
+{
+	tuplestore_select_read_pointer(rows, pointer);
+	if (!tuplestore_gettupleslot(rows, true, false, slot))
+		return false;
+	slot_getallattrs(slot);
+	return true;
+}
+
+/* Find the columns that an update changed; false where there are none. */
+static bool
+find_changes(TupleDesc descriptor, TupleTableSlot *before, TupleTableSlot *after, bool *changed)
+{
+	bool any = false;
+	int i;
+
+	for (i = 0; i < descriptor->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
+
+		changed[i] =
+			!attribute->attisdropped &&
+			(before->tts_isnull[i] != after->tts_isnull[i] ||
+			 (!before->tts_isnull[i] && !datum_image_eq(before->tts_values[i], after->tts_values[i],
+														attribute->attbyval, attribute->attlen)));
+		any |= changed[i];
+	}
+	return any;
+}
+
+/* Write the records of rows that were inserted or deleted: all that they have. */
+static void
+record_rows(BillingAuditedTable *table, Tuplestorestate *rows, const char *action, bool is_after)
+{
+	BillingAuditWriter *writer = billing_audit_begin_write();
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(table->descriptor, &TTSOpsMinimalTuple);
+	MemoryContext per_row =
+		AllocSetContextCreate(CurrentMemoryContext, "audited row", ALLOCSET_DEFAULT_SIZES);
+	text *action_text = cstring_to_text(action);
+	int pointer = open_rows(rows);
+
+	while (next_row(rows, pointer, slot))
+	{
+		MemoryContext memory = MemoryContextSwitchTo(per_row);
+		Jsonb *json = billing_audit_row_json(table, slot, NULL);
+
+		billing_audit_write(writer, billing_audit_row_entity(table, slot), action_text,
+							table->object_type, billing_audit_key_text(table, slot),
+							is_after ? NULL : json, is_after ? json : NULL, NULL);
+		MemoryContextSwitchTo(memory);
+		MemoryContextReset(per_row);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	billing_audit_end_write(writer);
+}
+
+/* Write the records of rows that were updated: of what changed, the old and the new values, and the key. */
+static void
+record_updates(BillingAuditedTable *table, Tuplestorestate *old_rows, Tuplestorestate *new_rows)
+{
+	BillingAuditWriter *writer = NULL;
+	TupleTableSlot *before = MakeSingleTupleTableSlot(table->descriptor, &TTSOpsMinimalTuple);
+	TupleTableSlot *after = MakeSingleTupleTableSlot(table->descriptor, &TTSOpsMinimalTuple);
+	MemoryContext per_row =
+		AllocSetContextCreate(CurrentMemoryContext, "audited row", ALLOCSET_DEFAULT_SIZES);
+	bool *changed = palloc(sizeof(bool) * table->descriptor->natts);
+	text *action = cstring_to_text("update");
+	int old_pointer = open_rows(old_rows);
+	int new_pointer = open_rows(new_rows);
+
+	/* both have the rows in the order in which they were updated */
+	while (next_row(old_rows, old_pointer, before) && next_row(new_rows, new_pointer, after))
+	{
+		MemoryContext memory;
+
+		if (!find_changes(table->descriptor, before, after, changed))
+			continue;
+		if (writer == NULL)
+			writer = billing_audit_begin_write();
+		if (table->key >= 0)
+			changed[table->key] = true;
+		memory = MemoryContextSwitchTo(per_row);
+		billing_audit_write(writer, billing_audit_row_entity(table, after), action,
+							table->object_type, billing_audit_key_text(table, after),
+							billing_audit_row_json(table, before, changed),
+							billing_audit_row_json(table, after, changed), NULL);
+		MemoryContextSwitchTo(memory);
+		MemoryContextReset(per_row);
+	}
+	ExecDropSingleTupleTableSlot(before);
+	ExecDropSingleTupleTableSlot(after);
+	if (writer != NULL)
+		billing_audit_end_write(writer);
+}
+
+/*
+ * Refuse rows of a dump that nobody prepared the database for: their records come
+ * with them, and those made here would be in their way.  What pg_dump writes, and
+ * hardly anybody else, switches row_security off.
+ */
+static void
+refuse_restore(Relation table)
+{
+	if (!row_security)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_RESTORE_STATE),
+						errmsg("table \"%s\" is not written while row_security is off",
+							   RelationGetRelationName(table)),
+						errhint("To restore a dump, call billing.pre_restore() in the new database "
+								"first. Else SET row_security = on.")));
+}
+
 PG_FUNCTION_INFO_V1(billing_audit_complete);
 PG_FUNCTION_INFO_V1(billing_audit_rows);
 
-/*
- * billing_internal.complete_audit_record() RETURNS trigger, BEFORE INSERT ROW on audit_log
- *
- * Nobody can claim to be another, at another time: what the statement says
- * about those is overwritten.  A restored record stays as it is.
- */
+/* billing_internal.complete_audit_record() RETURNS trigger, BEFORE INSERT ROW on audit_log; a restored record stays as it is */
 Datum
 billing_audit_complete(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_of(fcinfo);
 	TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
-	Datum values[AUDIT_COLUMNS + 1];
-	bool nulls[AUDIT_COLUMNS + 1];
-	const char *actor;
-	NameData session_user;
-	HeapTuple row;
+	Datum values[BILLING_AUDIT_COLUMNS];
+	bool nulls[BILLING_AUDIT_COLUMNS];
 
 	if (billing_core_restoring)
 		PG_RETURN_POINTER(trigger->tg_trigtuple);
 	heap_deform_tuple(trigger->tg_trigtuple, descriptor, values, nulls);
-	actor = billing_core_person_code(billing_core_actor_person());
-	namestrcpy(&session_user, GetUserNameFromId(GetSessionUserId(), false));
-	values[AUDIT_RECORDED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	values[AUDIT_TRANSACTION_ID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	values[AUDIT_LOGIN] = NameGetDatum(&session_user);
-	nulls[AUDIT_RECORDED_AT] = nulls[AUDIT_TRANSACTION_ID] = nulls[AUDIT_LOGIN] = false;
-	nulls[AUDIT_ACTOR] = actor == NULL;
-	if (actor != NULL)
-		values[AUDIT_ACTOR] = CStringGetTextDatum(actor);
-	values[AUDIT_HASH] = PointerGetDatum(billing_audit_hash(values, nulls));
-	nulls[AUDIT_HASH] = false;
-	row = heap_form_tuple(descriptor, values, nulls);
-	PG_RETURN_POINTER(row);
+	billing_audit_complete_values(values, nulls);
+	PG_RETURN_POINTER(heap_form_tuple(descriptor, values, nulls));
 }
 
 /*
  * billing_internal.audit_rows() RETURNS trigger, AFTER STATEMENT with transition
- * tables old_rows and new_rows; arguments: the table's name, its key within the entity
+ * tables old_rows and new_rows; arguments: see billing_audit_describe()
  */
 Datum
 billing_audit_rows(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = trigger_of(fcinfo);
-	Oid argtypes[2] = { TEXTOID, TEXTOID };
-	Datum values[2];
-	const char *statement;
+	BillingAuditedTable *table;
 
 	if (billing_core_restoring)
 		PG_RETURN_POINTER(NULL);
-	statement = TRIGGER_FIRED_BY_INSERT(trigger->tg_event)	 ? insert_record
-				: TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? update_record
-															 : delete_record;
-	values[0] = CStringGetTextDatum(trigger->tg_trigger->tgargs[0]);
-	values[1] = CStringGetTextDatum(trigger->tg_trigger->tgargs[1]);
+	refuse_restore(trigger->tg_relation);
 	SPI_connect();
-	if (SPI_register_trigger_data(trigger) < 0 ||
-		SPI_execute_with_args(statement, 2, argtypes, values, NULL, false, 0) != SPI_OK_INSERT)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
-						errmsg("could not write the audit records of table \"%s\"",
-							   RelationGetRelationName(trigger->tg_relation))));
+	table = billing_audit_describe(trigger);
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		record_rows(table, trigger->tg_newtable, "insert", true);
+	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		record_updates(table, trigger->tg_oldtable, trigger->tg_newtable);
+	else
+		record_rows(table, trigger->tg_oldtable, "delete", false);
 	SPI_finish();
 	PG_RETURN_POINTER(NULL);
 }

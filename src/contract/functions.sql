@@ -39,6 +39,12 @@ CREATE OR REPLACE FUNCTION billing.end_contract(
 COMMENT ON FUNCTION billing.end_contract(text, text, date) IS
 	'Ends a contract with the day before the given one, which may be past; needs the duty contract_manager';
 
+CREATE OR REPLACE FUNCTION billing.set_contract_owner(entity text, contract text, person text) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_set_owner';
+COMMENT ON FUNCTION billing.set_contract_owner(text, text, text) IS
+	'Says whose contract it is, for approval policies that ask the contract''s owner; null for nobody; needs the duty admin';
+
 -- Spreads what changed for many over the accounts that may have been billed by it: `through` is the latest day through which any run
 -- was opened before this one, null where none was. It is called while a run is opened, and holds the lock of the entity's openings.
 --
@@ -111,23 +117,6 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION billing_internal.spread_changes(integer, date) IS
 	'Step of the opening of a billing run: turns the shared changes of an entity into changes of the accounts with charges due through a day that they concern, and returns how many that are';
-
-CREATE OR REPLACE FUNCTION billing_internal.due_periods(
-	charge text, timing text, anchor date, interval_unit text, interval_count integer, start_date date, end_date date,
-	valid_from date, valid_to date, after date, through date)
-	RETURNS TABLE (charge_date date, period_start date, period_end date, of_days integer)
-	IMMUTABLE PARALLEL SAFE ROWS 2
-	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_due_periods';
-COMMENT ON FUNCTION billing_internal.due_periods(text, text, date, text, integer, date, date, date, date, date, date) IS
-	'The charges of a term that fall due after one day, from the first where null, and on or before another, with the days that each is for and those of its whole period';
-
-CREATE OR REPLACE FUNCTION billing_internal.next_due(
-	charge text, timing text, anchor date, interval_unit text, interval_count integer, start_date date, end_date date,
-	valid_from date, valid_to date, through date) RETURNS date
-	IMMUTABLE PARALLEL SAFE
-	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_contract_next_due';
-COMMENT ON FUNCTION billing_internal.next_due(text, text, date, text, integer, date, date, date, date, date) IS
-	'The first day after another on which a charge of a term falls due; null for never';
 
 CREATE OR REPLACE FUNCTION billing_internal.verify_contract(entity integer)
 	RETURNS TABLE (invariant text, violations bigint, example text)

@@ -11,6 +11,7 @@ CREATE TABLE billing.contract (
 	anchor         date         NOT NULL,
 	interval_unit  text         NOT NULL,
 	interval_count integer      NOT NULL,
+	owner_id       integer      CONSTRAINT contract_owner_fkey REFERENCES billing.person,
 	CONSTRAINT contract_pkey PRIMARY KEY (entity_id, contract_id),
 	CONSTRAINT contract_code_key UNIQUE (entity_id, code),
 	CONSTRAINT contract_account_fkey FOREIGN KEY (entity_id, account_id) REFERENCES billing.billing_account,
@@ -34,6 +35,7 @@ COMMENT ON COLUMN billing.contract.end_date IS 'Day after the last, or null for 
 COMMENT ON COLUMN billing.contract.anchor IS 'Day from which billing periods are counted';
 COMMENT ON COLUMN billing.contract.interval_unit IS 'Length of a billing period: day, week, month, quarter or year';
 COMMENT ON COLUMN billing.contract.interval_count IS 'times this many';
+COMMENT ON COLUMN billing.contract.owner_id IS 'Whom approval policies ask that ask the contract''s owner; null for nobody';
 
 CREATE TABLE billing.contract_item (
 	entity_id   integer      NOT NULL,

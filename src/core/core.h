@@ -55,11 +55,14 @@ extern uint64 billing_core_run_privileged_latest(BillingStatement *statement, Da
 												 const char *nulls);
 extern Portal billing_core_open(BillingStatement *statement, Datum *values, const char *nulls);
 extern uint64 billing_core_execute(const char *sql);
+extern uint64 billing_core_execute_privileged(const char *sql, int nargs, Oid *types,
+											  Datum *values);
 extern Datum billing_core_value(uint64 row, int column, bool *isnull);
 extern Datum billing_core_value_copy(uint64 row, int column, bool typbyval, int16 typlen,
 									 bool *isnull);
 extern char *billing_core_text_value(uint64 row, int column);
 extern Oid billing_core_owner(void);
+extern void billing_core_translate_error(ErrorData *error);
 
 /* core_actor.c */
 extern int32 billing_core_login_person(void);
@@ -80,6 +83,7 @@ extern ErrorData *billing_core_try(void (*step)(void *), void *argument);
 extern void billing_core_require_duty(int32 entity_id, const char *duty);
 extern void billing_core_require_any_duty(int32 entity_id, const char *const *duties, int nduties);
 extern void billing_core_require_admin(int32 entity_id);
+extern bool billing_core_sees_entity(int32 entity_id);
 extern bool billing_core_has_duty(int32 entity_id, const char *duty);
 
 /* core_arg.c: read an argument or raise ERRCODE_BILLING_INVALID_ARGUMENT, naming it */
@@ -119,6 +123,9 @@ extern DateADT billing_core_entity_today(int32 entity_id);
 extern void billing_core_protect_partition(Oid partition, const char *kind);
 
 /* core_money.c */
+extern void billing_core_check_minor_unit(int32 minor_unit);
+extern bool billing_core_is_zero(Numeric value);
+extern Numeric billing_core_prorate_by(Numeric amount, int32 days, int32 of_days);
 extern Numeric billing_core_round(Numeric amount, int32 minor_unit, bool half_even);
 
 /* core_calendar.c */

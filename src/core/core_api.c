@@ -98,10 +98,10 @@ static BillingStatement find_conflict = {
 
 static BillingStatement insert_duty = {
 	"INSERT INTO billing.duty_assignment"
-	" (entity_id, person_id, duty, valid_from, valid_to, approval_level, approval_limit)"
-	" VALUES ($1, $2::integer, $3, $4, $5, $6, $7)",
-	7,
-	{ INT4OID, INT8OID, TEXTOID, DATEOID, DATEOID, INT4OID, NUMERICOID },
+	" (entity_id, person_id, duty, valid_from, valid_to, approval_level, approval_limit, daily_limit)"
+	" VALUES ($1, $2::integer, $3, $4, $5, $6, $7, $8)",
+	8,
+	{ INT4OID, INT8OID, TEXTOID, DATEOID, DATEOID, INT4OID, NUMERICOID, NUMERICOID },
 	NULL
 };
 
@@ -234,7 +234,7 @@ check_conflict(Datum *values, const char *nulls, const char *person, const char 
 
 /*
  * billing.grant_duty(entity, person, duty, valid_from date, valid_to date,
- *                    approval_limit numeric, approval_level integer)
+ *                    approval_limit numeric, approval_level integer, daily_limit numeric)
  */
 Datum
 billing_core_grant_duty(PG_FUNCTION_ARGS)
@@ -247,9 +247,10 @@ billing_core_grant_duty(PG_FUNCTION_ARGS)
 	DateADT valid_from = billing_core_arg_optional_date(fcinfo, 3, "first day", &no_start);
 	DateADT valid_to = billing_core_arg_optional_date(fcinfo, 4, "day after the last", &no_end);
 	Numeric limit = billing_core_arg_optional_numeric(fcinfo, 5, "approval limit");
+	Numeric daily = billing_core_arg_optional_numeric(fcinfo, 7, "daily limit");
 	int64 person_id;
-	Datum values[7];
-	char nulls[8] = "       ";
+	Datum values[8];
+	char nulls[9] = "        ";
 
 	billing_core_require_admin(entity_id);
 	if (no_start)
@@ -277,6 +278,8 @@ billing_core_grant_duty(PG_FUNCTION_ARGS)
 	nulls[4] = no_end ? 'n' : ' ';
 	nulls[5] = PG_ARGISNULL(6) ? 'n' : ' ';
 	nulls[6] = limit == NULL ? 'n' : ' ';
+	values[7] = daily == NULL ? (Datum) 0 : NumericGetDatum(daily);
+	nulls[7] = daily == NULL ? 'n' : ' ';
 	SPI_connect();
 	billing_core_run_privileged(&lock_person, &values[1], NULL, false);
 	check_conflict(values, nulls, person, duty);

@@ -152,6 +152,51 @@ billing_core_require_admin(int32 entity_id)
 	billing_core_require_duty(entity_id, "admin");
 }
 
+/* The entities whose rows the actor may see, as integer[]. */
+static Datum
+seen_entities(void)
+{
+	int32 actor = billing_core_actor_person();
+	Datum values[2];
+	Datum entities;
+	bool isnull;
+	bool all = actor == BILLING_SYSTEM_PERSON ||
+			   (actor == billing_core_login_person() && billing_core_is_installation_admin());
+
+	if (actor < 0 && !all)
+		return PointerGetDatum(construct_empty_array(INT4OID));
+	SPI_connect();
+	if (all)
+		billing_core_run_privileged(&all_entities, NULL, NULL, true);
+	else
+	{
+		values[0] = Int32GetDatum(actor);
+		values[1] = Int32GetDatum(billing_core_login_person());
+		billing_core_run_privileged(&entities_of, values, NULL, true);
+	}
+	entities = billing_core_value_copy(0, 0, false, -1, &isnull);
+	SPI_finish();
+	return isnull ? PointerGetDatum(construct_empty_array(INT4OID)) : entities;
+}
+
+/* Whether the actor may see the rows of an entity. */
+bool
+billing_core_sees_entity(int32 entity_id)
+{
+	Datum *entities;
+	int count;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(seen_entities()), INT4OID, sizeof(int32), true,
+					  TYPALIGN_INT, &entities, NULL, &count);
+	for (i = 0; i < count; i++)
+	{
+		if (DatumGetInt32(entities[i]) == entity_id)
+			return true;
+	}
+	return false;
+}
+
 PG_FUNCTION_INFO_V1(billing_core_my_entities);
 PG_FUNCTION_INFO_V1(billing_core_holds_duty);
 PG_FUNCTION_INFO_V1(billing_core_check_duty);
@@ -166,29 +211,7 @@ PG_FUNCTION_INFO_V1(billing_core_check_admin);
 Datum
 billing_core_my_entities(PG_FUNCTION_ARGS)
 {
-	int32 actor = billing_core_actor_person();
-	Datum values[2];
-	Datum entities;
-	bool isnull;
-	bool all = actor == BILLING_SYSTEM_PERSON ||
-			   (actor == billing_core_login_person() && billing_core_is_installation_admin());
-
-	if (actor < 0 && !all)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT4OID));
-	SPI_connect();
-	if (all)
-		billing_core_run_privileged(&all_entities, NULL, NULL, true);
-	else
-	{
-		values[0] = Int32GetDatum(actor);
-		values[1] = Int32GetDatum(billing_core_login_person());
-		billing_core_run_privileged(&entities_of, values, NULL, true);
-	}
-	entities = billing_core_value_copy(0, 0, false, -1, &isnull);
-	SPI_finish();
-	if (isnull)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT4OID));
-	PG_RETURN_DATUM(entities);
+	PG_RETURN_DATUM(seen_entities());
 }
 
 /* billing.has_duty(entity text, duty text) RETURNS boolean */

@@ -15,6 +15,9 @@
 /* The widest amount that is computed with, as digits before the point, one of them for the sign. */
 #define MAX_WHOLE_DIGITS 41
 
+/* The most decimals that a currency has. */
+#define MAX_MINOR_UNIT 6
+
 /* numeric functions by their short names; all take and give Numeric */
 #define CALL1(function, a) DatumGetNumeric(DirectFunctionCall1(function, NumericGetDatum(a)))
 #define CALL2(function, a, b) \
@@ -90,6 +93,50 @@ arg_computed(FunctionCallInfo fcinfo, int argno)
 	return value;
 }
 
+/* Refuse a number of decimals that no currency has. */
+void
+billing_core_check_minor_unit(int32 minor_unit)
+{
+	if (minor_unit < 0 || minor_unit > MAX_MINOR_UNIT)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
+						errmsg("minor unit must be between 0 and %d", MAX_MINOR_UNIT),
+						errdetail("It is %d.", minor_unit),
+						errhint("Correct the currency's minor unit.")));
+}
+
+/* Whether a number is zero. */
+bool
+billing_core_is_zero(Numeric value)
+{
+	int64 mantissa;
+	int scale;
+
+	if (billing_core_decimal_decode(NumericGetDatum(value), &mantissa, &scale))
+		return mantissa == 0;
+	return compare(value, int64_to_numeric(0)) == 0;
+}
+
+/*
+ * amount × days ÷ of_days, to 30 decimals at least, with of_days above zero.  It
+ * is below 2^31, so a quotient that is not itself a tie differs from any tie at a
+ * minor unit of up to 6 decimals by more than 1/(2 × 2^31 × 10^6) of the amount's
+ * last decimal; 30 further decimals cannot blur that.
+ */
+Numeric
+billing_core_prorate_by(Numeric amount, int32 days, int32 of_days)
+{
+	Numeric product = CALL2(numeric_mul, amount, int64_to_numeric(days));
+	char scale[64];
+
+	/* numeric_div() keeps at least the decimals of its operands */
+	snprintf(scale, sizeof(scale), "%d.%040d", of_days, 0);
+	return CALL1(numeric_trim_scale,
+				 CALL2(numeric_div, product,
+					   DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(scale),
+														   ObjectIdGetDatum(InvalidOid),
+														   Int32GetDatum(-1)))));
+}
+
 PG_FUNCTION_INFO_V1(billing_core_round_amount);
 PG_FUNCTION_INFO_V1(billing_core_prorate);
 
@@ -103,7 +150,7 @@ Datum
 billing_core_round_amount(PG_FUNCTION_ARGS)
 {
 	Numeric amount;
-	int32 minor_unit = billing_core_arg_int(fcinfo, 1, "minor unit", 0, 6);
+	int32 minor_unit = billing_core_arg_int(fcinfo, 1, "minor unit", 0, MAX_MINOR_UNIT);
 	char *mode = billing_core_arg_code(fcinfo, 2, "rounding mode");
 
 	if (PG_ARGISNULL(0))
@@ -119,10 +166,7 @@ billing_core_round_amount(PG_FUNCTION_ARGS)
 /*
  * billing.prorate(amount numeric, days integer, of_days integer) RETURNS numeric
  *
- * amount × days ÷ of_days, to 30 decimals at least.  of_days is below 2^31, so
- * a quotient that is not itself a tie differs from any tie at a minor unit of
- * up to 6 decimals by more than 1/(2 × 2^31 × 10^6) of the amount's last
- * decimal; 30 further decimals cannot blur that.  A null amount stays null.
+ * The share of an amount that falls to some of its days.  A null amount stays null.
  */
 Datum
 billing_core_prorate(PG_FUNCTION_ARGS)
@@ -130,21 +174,11 @@ billing_core_prorate(PG_FUNCTION_ARGS)
 	Numeric amount;
 	int32 of_days = billing_core_arg_int(fcinfo, 2, "days of the whole", 1, PG_INT32_MAX);
 	int32 days = billing_core_arg_int(fcinfo, 1, "days", 0, of_days);
-	Numeric product;
-	char scale[64];
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	amount = arg_computed(fcinfo, 0);
 	if (days == of_days)
 		PG_RETURN_NUMERIC(amount);
-	product = CALL2(numeric_mul, amount, int64_to_numeric(days));
-	/* numeric_div() keeps at least the decimals of its operands */
-	snprintf(scale, sizeof(scale), "%d.%040d", of_days, 0);
-	PG_RETURN_NUMERIC(
-		CALL1(numeric_trim_scale,
-			  CALL2(numeric_div, product,
-					DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(scale),
-														ObjectIdGetDatum(InvalidOid),
-														Int32GetDatum(-1))))));
+	PG_RETURN_NUMERIC(billing_core_prorate_by(amount, days, of_days));
 }

@@ -58,6 +58,23 @@ static BillingStatement members = {
 	NULL
 };
 
+/* Whether the schema was another's before: as its owner, with the right to create, or with something in it. */
+static BillingStatement used_schema = {
+	"SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'billing'"
+	" AND (pg_catalog.pg_get_userbyid(n.nspowner) NOT IN (current_user, 'billing_owner')"
+	"  OR EXISTS (SELECT FROM pg_catalog.aclexplode(n.nspacl) a"
+	"   WHERE a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprnamespace = n.oid)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.typnamespace = n.oid)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_opclass k WHERE k.opcnamespace = n.oid)"
+	"  OR EXISTS (SELECT FROM pg_catalog.pg_collation l WHERE l.collnamespace = n.oid))",
+	0,
+	{ 0 },
+	NULL
+};
+
 /* Run a command put together from identifiers. */
 static void command(const char *format, ...) pg_attribute_printf(1, 2);
 
@@ -198,12 +215,20 @@ billing_core_protect(PG_FUNCTION_ARGS)
 /*
  * billing_internal.create_roles() RETURNS void
  *
- * Make billing_owner and billing_user where the cluster does not have them yet.
+ * Make billing_owner and billing_user where the cluster does not have them yet.  The
+ * first that the install script calls: a schema that another role prepared, in the
+ * hope that what is in it will run as billing_owner, is refused.
  */
 Datum
 billing_core_create_roles(PG_FUNCTION_ARGS)
 {
 	SPI_connect();
+	if (billing_core_run(&used_schema, NULL, NULL, true) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+				 errmsg("schema \"billing\" is not a new one"),
+				 errdetail("Another role owns it or may create in it, or something is in it."),
+				 errhint("Drop it, or move what is in it to another schema.")));
 	if (!OidIsValid(get_role_oid("billing_owner", true)))
 		billing_core_execute("CREATE ROLE billing_owner NOLOGIN");
 	if (!OidIsValid(get_role_oid("billing_user", true)))

@@ -8,12 +8,13 @@
  * lets every room mend what a dump cannot carry, such as numbers of transactions.
  * Without the calls the first row is refused.
  *
- * A room's part is the function billing_internal.restored_<room>(), which takes
- * and returns nothing and is SECURITY DEFINER.  They are found in the catalog and
- * run in the order of the rooms, when the guards stand again.
+ * A room's part are the functions billing_internal.restoring_<room>(), before the
+ * rows come, and restored_<room>(), when the guards stand again; they take and
+ * return nothing.  They are found in the catalog and run in the order of the rooms.
  */
 #include "pg_compat.h"
 
+#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "core/core.h"
 #include "miscadmin.h"
@@ -48,15 +49,16 @@ static BillingStatement foreign_keys = {
 	NULL
 };
 
-static BillingStatement find_mends = {
+/* $1 restoring or restored */
+static BillingStatement find_steps = {
 	"SELECT quote_ident(p.proname) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
 	" JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'"
-	" WHERE n.nspname = 'billing_internal' AND p.proname LIKE 'restored\\_%' AND p.pronargs = 0"
+	" WHERE n.nspname = 'billing_internal' AND p.proname LIKE $1 || '\\_%' AND p.pronargs = 0"
 	" AND p.prorettype = 'void'::regtype"
 	" AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'billing_erp')"
 	" ORDER BY p.oid",
-	0,
-	{ 0 },
+	1,
+	{ TEXTOID },
 	NULL
 };
 
@@ -82,11 +84,12 @@ check_foreign_keys(void)
 	}
 }
 
-/* Let every room mend what it could not dump. */
+/* Have every room take its step: make way for the rows, or mend what it could not dump. */
 static void
-mend_rooms(void)
+run_steps(const char *step)
 {
-	uint64 count = billing_core_run(&find_mends, NULL, NULL, true);
+	Datum value = CStringGetTextDatum(step);
+	uint64 count = billing_core_run(&find_steps, &value, NULL, true);
 	char **names = palloc(sizeof(char *) * (count + 1));
 	uint64 i;
 
@@ -146,6 +149,7 @@ billing_core_pre_restore(PG_FUNCTION_ARGS)
 	check_state(false);
 	SPI_connect();
 	set_restoring(true);
+	run_steps("restoring");
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -158,7 +162,7 @@ billing_core_post_restore(PG_FUNCTION_ARGS)
 	SPI_connect();
 	check_foreign_keys();
 	set_restoring(false);
-	mend_rooms();
+	run_steps("restored");
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -57,14 +57,10 @@ billing_error_of(int sqlstate)
 	}
 }
 
-/* Raise a constraint's error again, as an error of the interface. */
-static void
-raise_translated(MemoryContext context)
+/* Make a constraint's error an error of the interface. */
+void
+billing_core_translate_error(ErrorData *error)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
 	if (billing_error_of(error->sqlerrcode) != error->sqlerrcode)
 	{
 		error->sqlerrcode = billing_error_of(error->sqlerrcode);
@@ -75,6 +71,17 @@ raise_translated(MemoryContext context)
 							  : psprintf("See the rule \"%s\" of table \"%s\".",
 										 error->constraint_name, error->table_name);
 	}
+}
+
+/* Raise a constraint's error again, as an error of the interface. */
+static void
+raise_translated(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	billing_core_translate_error(error);
 	FlushErrorState();
 	ReThrowError(error);
 }
@@ -190,6 +197,27 @@ billing_core_execute(const char *sql)
 {
 	int result = SPI_execute(sql, false, 0);
 
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),
+				 errmsg("could not run an internal command: %s", SPI_result_code_string(result)),
+				 errdetail("The command is: %s", sql)));
+	return SPI_processed;
+}
+
+/* The same with values as parameters, as the owner of the tables and past row-level security. */
+uint64
+billing_core_execute_privileged(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	Oid user;
+	int context;
+	int result;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(billing_core_owner(),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	result = SPI_execute_with_args(sql, nargs, types, values, NULL, false, 0);
+	SetUserIdAndSecContext(user, context);
 	if (result < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_BILLING_BROKEN_INSTALLATION),

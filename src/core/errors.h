@@ -45,5 +45,7 @@
 #define ERRCODE_BILLING_STALE_VERSION BILLING_SQLSTATE('0', '1', '5')
 /* the extension's own state is not what it must be: installation or configuration is broken */
 #define ERRCODE_BILLING_BROKEN_INSTALLATION BILLING_SQLSTATE('0', '1', '6')
+/* a condition is malformed, names an unknown field or mixes types */
+#define ERRCODE_BILLING_INVALID_CONDITION BILLING_SQLSTATE('0', '1', '7')
 
 #endif /* BILLING_ERRORS_H */

@@ -57,6 +57,12 @@ CREATE OR REPLACE FUNCTION billing.create_entity(
 COMMENT ON FUNCTION billing.create_entity(text, text, text, text, text, integer, text) IS
 	'Creates a legal entity; for members of billing_owner';
 
+CREATE OR REPLACE FUNCTION billing.set_parent_entity(entity text, parent text) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_set_parent_entity';
+COMMENT ON FUNCTION billing.set_parent_entity(text, text) IS
+	'Puts an entity below another one, whose approval policies hold where it has none of a kind (null: it stands alone); for admins of the entity and of the parents, old and new, and members of billing_owner';
+
 CREATE OR REPLACE FUNCTION billing.add_person(person text, name text) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_add_person';
@@ -71,10 +77,10 @@ COMMENT ON FUNCTION billing.add_login(text, text) IS
 
 CREATE OR REPLACE FUNCTION billing.grant_duty(
 	entity text, person text, duty text, valid_from date DEFAULT NULL, valid_to date DEFAULT NULL,
-	approval_limit numeric DEFAULT NULL, approval_level integer DEFAULT NULL) RETURNS void
+	approval_limit numeric DEFAULT NULL, approval_level integer DEFAULT NULL, daily_limit numeric DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_core_grant_duty';
-COMMENT ON FUNCTION billing.grant_duty(text, text, text, date, date, numeric, integer) IS
+COMMENT ON FUNCTION billing.grant_duty(text, text, text, date, date, numeric, integer, numeric) IS
 	'Gives a person a duty in an entity from a day (today) to the day before another (open); for the entity''s admins, who cannot grant to themselves, and members of billing_owner';
 
 CREATE OR REPLACE FUNCTION billing.revoke_duty(entity text, person text, duty text, day date DEFAULT NULL) RETURNS void

@@ -1,5 +1,9 @@
 -- Roles, types, and the tables that say who the entities are, who acts in them and with which duties.
 
+-- What this script calls is bound for good: nothing that somebody put into the schema of another extension may come into its way.
+-- CREATE EXTENSION sets search_path back when the script ends.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, billing, pg_temp', true);
+
 CREATE SCHEMA billing_internal;
 COMMENT ON SCHEMA billing IS
 	'What billing_erp offers: tables and views to read, functions to call';
@@ -96,6 +100,8 @@ CREATE TABLE billing.legal_entity (
 	country            text,
 	tax_id             text,
 	registration_id    text,
+	parent_id          integer         CONSTRAINT legal_entity_parent_fkey REFERENCES billing.legal_entity,
+	CONSTRAINT legal_entity_not_own_parent CHECK (parent_id <> entity_id),
 	CONSTRAINT legal_entity_fiscal_year_start_is_month CHECK (fiscal_year_start BETWEEN 1 AND 12),
 	CONSTRAINT legal_entity_rounding_mode_known CHECK (rounding_mode IN ('half_up', 'half_even')),
 	CONSTRAINT legal_entity_auto_approve_limit_not_negative CHECK (auto_approve_limit >= 0),
@@ -123,6 +129,7 @@ COMMENT ON COLUMN billing.legal_entity.city IS 'City';
 COMMENT ON COLUMN billing.legal_entity.country IS 'Country, ISO 3166-1 alpha-2';
 COMMENT ON COLUMN billing.legal_entity.tax_id IS 'Tax identifier, such as a VAT number';
 COMMENT ON COLUMN billing.legal_entity.registration_id IS 'Identifier in the company register';
+COMMENT ON COLUMN billing.legal_entity.parent_id IS 'The entity whose approval policies hold where this one has none of its own for a kind of document; set by billing.set_parent_entity()';
 
 CREATE TABLE billing.person (
 	person_id serial       CONSTRAINT person_pkey PRIMARY KEY,
@@ -175,12 +182,13 @@ CREATE TABLE billing.duty_assignment (
 	valid_to       date,
 	approval_level smallint,
 	approval_limit billing.amount,
+	daily_limit    billing.amount,
 	CONSTRAINT duty_assignment_pkey PRIMARY KEY (entity_id, assignment_id),
 	CONSTRAINT duty_assignment_dates_finite CHECK (isfinite(valid_from) AND isfinite(valid_to)),
 	CONSTRAINT duty_assignment_ends_after_start CHECK (valid_from <= valid_to),
 	CONSTRAINT duty_assignment_limit_of_approver
-		CHECK (duty = 'approver' OR (approval_level IS NULL AND approval_limit IS NULL)),
-	CONSTRAINT duty_assignment_limit_not_negative CHECK (approval_limit >= 0),
+		CHECK (duty = 'approver' OR (approval_level IS NULL AND approval_limit IS NULL AND daily_limit IS NULL)),
+	CONSTRAINT duty_assignment_limit_not_negative CHECK (approval_limit >= 0 AND daily_limit >= 0),
 	CONSTRAINT duty_assignment_level_positive CHECK (approval_level > 0),
 	CONSTRAINT duty_assignment_no_overlap EXCLUDE USING gist (
 		entity_id WITH =, person_id WITH =, duty WITH =, daterange(valid_from, valid_to) WITH &&)
@@ -196,6 +204,7 @@ COMMENT ON COLUMN billing.duty_assignment.valid_from IS 'First day, in the entit
 COMMENT ON COLUMN billing.duty_assignment.valid_to IS 'Day after the last, or null for an open end; equal to valid_from where it was taken back before it began';
 COMMENT ON COLUMN billing.duty_assignment.approval_level IS 'Level of an approver; 1 is the lowest';
 COMMENT ON COLUMN billing.duty_assignment.approval_limit IS 'Largest amount that the approver may approve, in the entity''s currency; null is without limit';
+COMMENT ON COLUMN billing.duty_assignment.daily_limit IS 'Largest sum that the approver may approve in a day, by themselves and through delegates; null is without limit';
 
 SELECT billing_internal.protect('billing.currency', 'reference', dump_filter => 'WHERE false');
 SELECT billing_internal.protect('billing.legal_entity', 'master', 'admin');

@@ -25,102 +25,8 @@ CREATE OR REPLACE FUNCTION billing_internal.entitlement(entity integer, accounts
 		account_id bigint, item_id bigint, version_id bigint, product_id bigint, charge text, charge_date date,
 		period_start date, period_end date, days integer, of_days integer,
 		quantity numeric, events bigint, dimensions text, tariff billing.tariff, exact_amount numeric)
-	LANGUAGE SQL STABLE
-BEGIN ATOMIC
-	WITH item AS MATERIALIZED (
-		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing, i.product_id, i.meter_id,
-			CASE WHEN i.own_usage THEN i.item_id ELSE 0 END AS usage_item
-		FROM billing.contract_item i
-		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
-	), term AS MATERIALIZED (
-		-- the terms of each item as known now, cut to the contract's own
-		SELECT
-			i.account_id, i.item_id, v.version_id, i.charge, i.timing, i.product_id, i.meter_id, i.usage_item,
-			c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
-			greatest(v.valid_from, c.start_date) AS valid_from,
-			least(v.valid_to, c.end_date) AS valid_to,
-			v.quantity, v.tariff, v.price_book_id,
-			greatest(through, w.billed_through) AS through_date,
-			-- what fell due by this day is billed and as it should be; null where that is to be looked at again
-			CASE WHEN changed IS NOT NULL AND h.account_id IS NULL THEN w.billed_through END AS settled_day
-		FROM item i
-		CROSS JOIN LATERAL (SELECT * FROM billing.contract o
-			WHERE o.entity_id = entity AND o.contract_id = i.contract_id OFFSET 0) c
-		CROSS JOIN LATERAL (SELECT * FROM billing.contract_item_version o
-			WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.superseded_at IS NULL OFFSET 0) v
-		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
-			WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
-		LEFT JOIN unnest(changed) AS h (account_id) ON h.account_id = i.account_id
-	), due AS MATERIALIZED (
-		SELECT p.account_id, p.item_id, p.version_id, p.charge, p.product_id, p.meter_id, p.usage_item, p.quantity, p.tariff, p.price_book_id,
-			(p.due).charge_date, (p.due).period_start, (p.due).period_end, (p.due).of_days
-		FROM (
-			SELECT t.*, billing_internal.due_periods(t.charge, t.timing, t.anchor, t.interval_unit, t.interval_count,
-				t.start_date, t.end_date, t.valid_from, t.valid_to, t.settled_day, t.through_date) AS due
-			FROM term t
-		) p
-	), used AS MATERIALIZED (
-		-- the stretches that usage is due for, and how their meters measure it
-		SELECT s.*, row_number() OVER () AS stretch_no,
-			m.aggregation, m.percentile, m.time_unit, m.quantity_scale::integer AS quantity_scale, m.quantity_rounding,
-			billing_internal.usage_month_of(s.period_start) AS first_month
-		FROM due s
-		JOIN billing.meter m ON m.entity_id = entity AND m.meter_id = s.meter_id
-		WHERE s.charge = 'usage'
-	), cell AS MATERIALIZED (
-		SELECT c.account_id, c.item_id, c.meter_id, c.month, c.dimensions, c.sample, c.days, c.recomputed
-		FROM billing_internal.usage_cells(entity, ARRAY(SELECT DISTINCT u.account_id FROM used u)) c
-	), usage AS MATERIALIZED (
-		SELECT g.stretch_no, g.dimensions, (g.measured).quantity, (g.measured).events
-		FROM (
-			SELECT u.stretch_no, c.dimensions,
-				billing_internal.measure(c.days, c.sample, c.recomputed, u.aggregation, u.period_start, u.period_end,
-					(SELECT e.time_zone FROM billing.legal_entity e WHERE e.entity_id = entity),
-					u.percentile, u.time_unit, u.quantity_scale, u.quantity_rounding) AS measured
-			FROM used u
-			JOIN cell c ON c.account_id = u.account_id AND c.meter_id = u.meter_id AND c.item_id = u.usage_item
-				-- a level carries over from any month before
-				AND c.month < u.period_end AND (c.month >= u.first_month OR u.aggregation = 'time_weighted')
-			GROUP BY u.stretch_no, c.dimensions
-		) g
-	), measured AS MATERIALIZED (
-		SELECT s.account_id, s.item_id, s.version_id, s.charge, s.product_id, s.meter_id, s.usage_item, s.charge_date,
-			s.period_start, s.period_end, s.of_days, s.tariff, s.price_book_id, s.quantity, NULL::bigint AS events, '' AS dimensions
-		FROM due s
-		WHERE s.charge <> 'usage'
-		UNION ALL
-		-- a line for each combination of group keys that was used, one for none where nothing was
-		SELECT u.account_id, u.item_id, u.version_id, u.charge, u.product_id, u.meter_id, u.usage_item, u.charge_date,
-			u.period_start, u.period_end, u.of_days, u.tariff, u.price_book_id, coalesce(q.quantity, 0), coalesce(q.events, 0), coalesce(q.dimensions, '')
-		FROM used u
-		LEFT JOIN usage q ON q.stretch_no = u.stretch_no AND (q.quantity <> 0 OR q.events <> 0)
-	), priced AS MATERIALIZED (
-		SELECT m.account_id, m.item_id, m.version_id, m.product_id, m.charge, m.meter_id, m.usage_item, m.charge_date, m.period_start, m.period_end,
-			CASE WHEN m.charge = 'recurring' THEN m.period_end - m.period_start ELSE m.of_days END AS days,
-			m.of_days, m.quantity, m.events, m.dimensions, coalesce(m.tariff, b.tariff) AS tariff
-		FROM measured m
-		-- the prices of a book and product do not overlap: there is one at most
-		LEFT JOIN billing.price b ON b.entity_id = entity AND b.price_book_id = ANY (ARRAY(SELECT DISTINCT o.price_book_id FROM measured o))
-			AND b.price_book_id = m.price_book_id AND b.product_id = m.product_id
-			AND b.valid_from <= m.period_start AND (m.period_start < b.valid_to) IS NOT FALSE
-	), rated AS MATERIALIZED (
-		SELECT p.*, CASE
-				WHEN p.events > 1 AND billing_internal.prices_events(p.tariff) THEN
-					billing_internal.try_rate_counted(entity, p.account_id, p.usage_item, p.meter_id, p.period_start, p.period_end,
-						p.dimensions, p.tariff, p.events)
-				ELSE coalesce(billing_internal.try_rate(p.tariff, p.quantity, p.events, nullif(p.dimensions, '')::jsonb),
-					-- without usage no cell of a matrix is asked for
-					CASE WHEN p.events = 0 AND p.quantity = 0 AND p.tariff IS NOT NULL THEN 0 END)
-			END AS amount
-		FROM priced p
-	)
-	SELECT r.account_id, r.item_id, r.version_id, r.product_id, r.charge, r.charge_date, r.period_start, r.period_end, r.days, r.of_days,
-		r.quantity, r.events, r.dimensions, r.tariff,
-		billing.prorate(r.amount, r.days, r.of_days)
-	FROM rated r
-	-- without usage there is nothing to bill, unless the price says so
-	WHERE r.events IS DISTINCT FROM 0 OR r.amount IS DISTINCT FROM 0;
-END;
+	STABLE ROWS 10000
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_entitlement';
 COMMENT ON FUNCTION billing_internal.entitlement(integer, bigint[], date, bigint[]) IS
 	'What accounts owe by their contracts for all that falls due through a day, or through the day they were billed if that is later; of accounts that have not changed since they were billed, where those that have are given, only what fell due after that; the amount is null where there is no price or it cannot rate the quantity';
 
@@ -130,39 +36,6 @@ RETURN 'item ' || item_id || ', ' || to_char(period_start, 'YYYY-MM-DD') || ' to
 	|| CASE WHEN dimensions = '' THEN '' ELSE ' ' || dimensions END;
 COMMENT ON FUNCTION billing_internal.charge_key(bigint, date, date, text) IS
 	'What the exception about a charge that could not be billed is known by';
-
-CREATE OR REPLACE FUNCTION billing_internal.billed(entity integer, accounts bigint[], through date)
-	RETURNS TABLE (
-		account_id bigint, item_id bigint, period_start date, period_end date, charge_seq integer, charge_date date,
-		invoice_id bigint, line_no integer, version_id bigint, quantity numeric, events bigint, dimensions text, tariff billing.tariff,
-		days integer, of_days integer, exact_amount numeric, amount numeric, description text,
-		tax_code_id bigint, tax_category text, tax_rate numeric)
-	LANGUAGE SQL STABLE
-BEGIN ATOMIC
-	WITH item AS MATERIALIZED (
-		SELECT i.account_id, i.item_id
-		FROM billing.contract_item i
-		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
-	)
-	SELECT i.account_id, l.item_id, l.period_start, l.period_end, l.charge_seq, l.charge_date,
-		l.invoice_id, l.line_no, l.version_id, l.quantity, l.events, l.dimensions, l.tariff,
-		l.days, l.of_days, l.exact_amount, l.amount, l.description,
-		l.tax_code_id, l.tax_category, l.tax_rate
-	FROM item i
-	CROSS JOIN LATERAL (SELECT * FROM billing.invoice_line o
-		WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.kind = 'charge' AND NOT o.discarded OFFSET 0) l
-	LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
-		WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
-	WHERE l.charge_date <= greatest(through, w.billed_through)
-		-- OFFSET keeps it a look-up by index for each line: the credits of all other accounts are not read
-		AND NOT EXISTS (
-			SELECT FROM billing.invoice_line r
-			WHERE r.entity_id = entity AND r.reverses_invoice_id = l.invoice_id AND r.reverses_line_no = l.line_no
-				AND r.kind = 'credit' AND NOT r.discarded
-			OFFSET 0);
-END;
-COMMENT ON FUNCTION billing_internal.billed(integer, bigint[], date) IS
-	'The charges of accounts that stand: billed, not credited, not discarded';
 
 CREATE OR REPLACE FUNCTION billing_internal.charge_problem(
 	tariff billing.tariff, quantity numeric, events bigint, dimensions text) RETURNS text
@@ -174,12 +47,6 @@ RETURN coalesce(
 COMMENT ON FUNCTION billing_internal.charge_problem(billing.tariff, numeric, bigint, text) IS
 	'Why a price cannot rate what a charge measured';
 
-CREATE OR REPLACE FUNCTION billing_internal.dimension_text(dimensions text) RETURNS text
-	LANGUAGE SQL IMMUTABLE PARALLEL SAFE
-RETURN (SELECT string_agg(', ' || d.key || ' ' || coalesce(d.value, '-'), '' ORDER BY d.key COLLATE "C") FROM jsonb_each_text(dimensions::jsonb) d);
-COMMENT ON FUNCTION billing_internal.dimension_text(text) IS
-	'Group keys and their values as a line prints them: , region eu, size l';
-
 CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts bigint[], through date, changed bigint[])
 	RETURNS TABLE (
 		account_id bigint, currency text, kind text, billing_date date, item_id bigint, version_id bigint, charge text,
@@ -187,149 +54,10 @@ CREATE OR REPLACE FUNCTION billing_internal.difference(entity integer, accounts 
 		quantity numeric, events bigint, dimensions text, tariff billing.tariff, exact_amount numeric, amount numeric, description text,
 		tax_code_id bigint, tax_category text, tax_rate numeric, exemption_reason text,
 		reverses_invoice_id bigint, reverses_line_no integer, minor_unit integer, rounding_mode text)
-	LANGUAGE SQL STABLE
-BEGIN ATOMIC
-	WITH party AS MATERIALIZED (
-		SELECT a.account_id, a.currency, a.tax_code_id, y.minor_unit::integer AS minor_unit, e.rounding_mode,
-			greatest(through, w.billed_through) AS through_date, changed IS NULL OR h.account_id IS NOT NULL AS is_changed
-		FROM unnest(accounts) AS g (account_id)
-		CROSS JOIN LATERAL (SELECT * FROM billing.billing_account o
-			WHERE o.entity_id = entity AND o.account_id = g.account_id OFFSET 0) a
-		JOIN billing.currency y ON y.currency = a.currency
-		JOIN billing.legal_entity e ON e.entity_id = entity
-		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
-			WHERE o.entity_id = entity AND o.account_id = g.account_id OFFSET 0) w ON true
-		LEFT JOIN unnest(changed) AS h (account_id) ON h.account_id = a.account_id
-	), due AS MATERIALIZED (
-		SELECT d.*, billing.round_amount(d.exact_amount, p.minor_unit, p.rounding_mode) AS amount, true AS is_last, p.is_changed
-		FROM billing_internal.entitlement(entity, accounts, through, changed) d
-		JOIN party p ON p.account_id = d.account_id
-	), stands AS MATERIALIZED (
-		-- where the document that credited a charge was discarded after the days were charged anew, both charges stand: only
-		-- the last can be what is entitled
-		SELECT b.*, b.charge_seq = max(b.charge_seq) OVER (PARTITION BY b.item_id, b.period_start, b.period_end, b.dimensions) AS is_last
-		-- not coalesce(): under row-level security its result is no key for an index
-		FROM billing_internal.billed(entity, CASE WHEN changed IS NULL THEN accounts ELSE changed END, through) b
-	), compared AS MATERIALIZED (
-		SELECT
-			coalesce(n.account_id, b.account_id) AS account_id,
-			n.version_id, n.product_id, n.charge, n.charge_date, n.days, n.of_days, n.quantity, n.events, n.tariff, n.exact_amount, n.amount,
-			coalesce(n.is_changed, true) AS is_changed,
-			coalesce(n.item_id, b.item_id) AS item_id,
-			coalesce(n.period_start, b.period_start) AS period_start,
-			coalesce(n.period_end, b.period_end) AS period_end,
-			coalesce(n.dimensions, b.dimensions) AS dimensions,
-			n.item_id IS NOT NULL AS is_entitled,
-			b.item_id IS NOT NULL AS is_billed,
-			b.invoice_id AS billed_invoice_id, b.line_no AS billed_line_no, b.charge_seq AS billed_seq,
-			b.version_id AS billed_version_id, b.charge_date AS billed_charge_date, b.quantity AS billed_quantity,
-			b.events AS billed_events, b.tariff AS billed_tariff, b.days AS billed_days, b.of_days AS billed_of_days,
-			b.exact_amount AS billed_exact_amount, b.amount AS billed_amount, b.description AS billed_description,
-			b.tax_code_id AS billed_tax_code_id, b.tax_category AS billed_tax_category, b.tax_rate AS billed_tax_rate
-		FROM due n
-		FULL JOIN stands b
-			ON b.item_id = n.item_id AND b.period_start = n.period_start AND b.period_end = n.period_end
-			AND b.dimensions = n.dimensions AND b.is_last = n.is_last
-		WHERE n.item_id IS NULL OR b.item_id IS NULL
-			OR n.amount IS DISTINCT FROM b.amount OR n.quantity <> b.quantity
-	), change AS (
-		SELECT c.account_id, 'charge' AS kind, c.item_id, c.version_id, c.product_id, c.charge, c.charge_date, c.period_start, c.period_end,
-			c.days, c.of_days, c.quantity, c.events, c.dimensions, c.tariff, c.exact_amount, c.amount,
-			NULL AS description, NULL::bigint AS tax_code_id, NULL AS tax_category, NULL::numeric AS tax_rate,
-			NULL::bigint AS reverses_invoice_id, NULL::integer AS reverses_line_no,
-			-- a charge that was ever billed for these days, even if it was credited since, makes this one a correction
-			CASE WHEN c.is_changed THEN coalesce((
-				SELECT max(l.charge_seq)
-				FROM billing.invoice_line l
-				WHERE l.entity_id = entity AND l.item_id = c.item_id AND l.period_start = c.period_start
-					AND l.period_end = c.period_end AND l.dimensions = c.dimensions AND l.kind = 'charge' AND NOT l.discarded
-			), 0) ELSE 0 END + 1 AS charge_seq
-		FROM compared c
-		WHERE c.is_entitled
-		UNION ALL
-		SELECT c.account_id, 'credit', c.item_id, c.billed_version_id, NULL, NULL, c.billed_charge_date, c.period_start, c.period_end,
-			c.billed_days, c.billed_of_days, -c.billed_quantity, c.billed_events, c.dimensions, c.billed_tariff, -c.billed_exact_amount, -c.billed_amount,
-			c.billed_description, c.billed_tax_code_id, c.billed_tax_category, c.billed_tax_rate,
-			c.billed_invoice_id, c.billed_line_no, c.billed_seq
-		FROM compared c
-		-- what cannot be rated now leaves what was billed as it is
-		WHERE c.is_billed AND (c.amount IS NOT NULL OR NOT c.is_entitled)
-	), corrected AS MATERIALIZED (
-		SELECT DISTINCT c.item_id FROM compared c WHERE c.is_billed
-	), dated AS MATERIALIZED (
-		SELECT h.*, a.currency, a.minor_unit, a.rounding_mode,
-			CASE WHEN h.kind = 'charge' AND h.charge_seq = 1 AND o.item_id IS NULL THEN h.charge_date ELSE a.through_date END
-				AS billing_date,
-			CASE h.kind WHEN 'credit' THEN h.tax_code_id ELSE coalesce(a.tax_code_id, p.tax_code_id) END AS found_tax_code_id,
-			p.name AS product_name
-		FROM change h
-		LEFT JOIN billing.product p ON p.entity_id = entity AND p.product_id = h.product_id
-		JOIN party a ON a.account_id = h.account_id
-		LEFT JOIN corrected o ON o.item_id = h.item_id
-	), taxed AS (
-		SELECT x.tax_code_id, x.category, r.rate, r.valid_from, r.valid_to
-		FROM billing.tax_code x
-		JOIN billing.tax_rate r ON r.entity_id = x.entity_id AND r.tax_code_id = x.tax_code_id
-		WHERE x.entity_id = entity
-	)
-	SELECT d.account_id, d.currency, d.kind, d.billing_date, d.item_id, d.version_id, d.charge,
-		d.charge_seq, d.charge_date, d.period_start, d.period_end, d.days, d.of_days,
-		d.quantity, d.events, d.dimensions, d.tariff, d.exact_amount, d.amount,
-		CASE d.kind
-			WHEN 'credit' THEN d.description
-			ELSE d.product_name
-				|| CASE WHEN d.dimensions = '' THEN '' ELSE billing_internal.dimension_text(d.dimensions) END
-				|| CASE d.charge WHEN 'one_time' THEN format(', %s', d.period_start)
-					ELSE format(', %s to %s', d.period_start, d.period_end - 1) END
-		END,
-		d.found_tax_code_id,
-		CASE d.kind WHEN 'credit' THEN d.tax_category ELSE t.category END,
-		CASE d.kind WHEN 'credit' THEN d.tax_rate ELSE t.rate END,
-		x.exemption_reason,
-		d.reverses_invoice_id, d.reverses_line_no, d.minor_unit, d.rounding_mode
-	FROM dated d
-	LEFT JOIN taxed t ON d.kind = 'charge' AND t.tax_code_id = d.found_tax_code_id
-		-- the rate of the supply: its first day where it is due in advance, its last in arrears, whenever it is billed
-		AND t.valid_from <= least(d.charge_date, d.period_end - 1)
-		AND (t.valid_to IS NULL OR least(d.charge_date, d.period_end - 1) < t.valid_to)
-	LEFT JOIN billing.tax_code x ON x.entity_id = entity AND x.tax_code_id = d.found_tax_code_id;
-END;
+	STABLE ROWS 10000
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_difference';
 COMMENT ON FUNCTION billing_internal.difference(integer, bigint[], date, bigint[]) IS
 	'Entitled − billed, as the lines that settle it, of accounts that have not changed since they were billed only for what fell due after that: a charge for what was not billed, and, where what was billed is no longer right, its credit and a new charge';
-
-CREATE OR REPLACE FUNCTION billing_internal.next_due(entity integer, accounts bigint[], through date)
-	RETURNS TABLE (account_id bigint, next_due date, usage_billed_to date)
-	LANGUAGE SQL STABLE
-BEGIN ATOMIC
-	WITH item AS MATERIALIZED (
-		SELECT i.account_id, i.item_id, i.contract_id, i.charge, i.timing
-		FROM billing.contract_item i
-		WHERE i.entity_id = entity AND i.account_id = ANY (accounts)
-	), term AS MATERIALIZED (
-		SELECT i.account_id, i.charge, i.timing, c.anchor, c.interval_unit, c.interval_count, c.start_date, c.end_date,
-			greatest(v.valid_from, c.start_date) AS valid_from, least(v.valid_to, c.end_date) AS valid_to,
-			greatest(through, w.billed_through) AS through_date
-		FROM item i
-		CROSS JOIN LATERAL (SELECT * FROM billing.contract o
-			WHERE o.entity_id = entity AND o.contract_id = i.contract_id OFFSET 0) c
-		CROSS JOIN LATERAL (SELECT * FROM billing.contract_item_version o
-			WHERE o.entity_id = entity AND o.item_id = i.item_id AND o.superseded_at IS NULL OFFSET 0) v
-		LEFT JOIN LATERAL (SELECT o.billed_through FROM billing.account_watermark o
-			WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) w ON true
-	)
-	SELECT a.account_id,
-		min(billing_internal.next_due(t.charge, t.timing, t.anchor, t.interval_unit, t.interval_count,
-			t.start_date, t.end_date, t.valid_from, t.valid_to, t.through_date)),
-		-- the end of the last period that has ended
-		max(CASE WHEN t.charge = 'usage' THEN least(t.end_date, CASE WHEN t.end_date <= t.through_date THEN t.end_date
-			ELSE billing.period_start(t.anchor, t.interval_unit, t.interval_count,
-				billing.period_index(t.anchor, t.interval_unit, t.interval_count, t.through_date)) END) END)
-	FROM unnest(accounts) AS a (account_id)
-	LEFT JOIN term t ON t.account_id = a.account_id
-	GROUP BY a.account_id;
-END;
-COMMENT ON FUNCTION billing_internal.next_due(integer, bigint[], date) IS
-	'When accounts are due again after they were billed through a day, null for never, and before which day their usage may have been billed';
 
 CREATE OR REPLACE FUNCTION billing.preview_invoice(entity text, account text, through_date date)
 	RETURNS TABLE (
@@ -437,12 +165,6 @@ COMMENT ON FUNCTION billing_internal.close_run(text, bigint) IS
 	'Step of billing.run_billing(): records that a run has ended';
 GRANT EXECUTE ON FUNCTION billing_internal.close_run(text, bigint) TO billing_user;
 
-CREATE OR REPLACE FUNCTION billing_internal.invoice_number(series text, fiscal_year integer, sequence bigint) RETURNS text
-	LANGUAGE SQL STABLE PARALLEL SAFE
-RETURN format('%s-%s-%s', series, fiscal_year, lpad(sequence::text, greatest(6, length(sequence::text)), '0'));
-COMMENT ON FUNCTION billing_internal.invoice_number(text, integer, bigint) IS
-	'The legal number that a place in a series gives';
-
 CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text DEFAULT NULL)
 	RETURNS TABLE (approved bigint, pending bigint, on_hold bigint)
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = ISO SET jit = off SET enable_nestloop = off
@@ -450,34 +172,38 @@ CREATE OR REPLACE FUNCTION billing.validate_invoices(entity text, invoice text D
 COMMENT ON FUNCTION billing.validate_invoices(text, text) IS
 	'Checks the drafts of an entity, or one: what lacks something goes on hold with exceptions, what is within the entity''s limit is approved, the rest waits for an approver; needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing.approve_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION billing.approve_invoice(
+	entity text, invoice text, reason text DEFAULT NULL, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_approve';
-COMMENT ON FUNCTION billing.approve_invoice(text, text, text) IS
+COMMENT ON FUNCTION billing.approve_invoice(text, text, text, integer) IS
 	'Approves a document that waits for it; needs the duty approver with a limit that covers it, and another person than its maker';
 
-CREATE OR REPLACE FUNCTION billing.reject_invoice(entity text, invoice text, reason text) RETURNS void
+CREATE OR REPLACE FUNCTION billing.reject_invoice(
+	entity text, invoice text, reason text, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_reject';
-COMMENT ON FUNCTION billing.reject_invoice(text, text, text) IS
+COMMENT ON FUNCTION billing.reject_invoice(text, text, text, integer) IS
 	'Sends a document that waits for approval back on hold, saying why; needs what approving needs';
 
-CREATE OR REPLACE FUNCTION billing.release_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION billing.release_invoice(
+	entity text, invoice text, reason text DEFAULT NULL, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_release';
-COMMENT ON FUNCTION billing.release_invoice(text, text, text) IS
+COMMENT ON FUNCTION billing.release_invoice(text, text, text, integer) IS
 	'Makes a document on hold a draft again, to be validated anew after the cause was mended; needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing.discard_invoice(entity text, invoice text, reason text DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION billing.discard_invoice(
+	entity text, invoice text, reason text DEFAULT NULL, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_discard';
-COMMENT ON FUNCTION billing.discard_invoice(text, text, text) IS
+COMMENT ON FUNCTION billing.discard_invoice(text, text, text, integer) IS
 	'Drops a document that was not issued: the next billing run bills anew what it billed; needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing.issue_invoice(entity text, invoice text) RETURNS text
+CREATE OR REPLACE FUNCTION billing.issue_invoice(entity text, invoice text, version integer DEFAULT NULL) RETURNS text
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET enable_nestloop = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_issue_one';
-COMMENT ON FUNCTION billing.issue_invoice(text, text) IS
+COMMENT ON FUNCTION billing.issue_invoice(text, text, integer) IS
 	'Issues an approved document and returns its legal number; needs the duty biller';
 
 CREATE OR REPLACE FUNCTION billing.issue_invoices(entity text, through_date date DEFAULT NULL) RETURNS bigint
@@ -527,10 +253,16 @@ BEGIN ATOMIC
 			l.quantity, NULL::numeric AS unit_price, NULL::numeric AS amount
 		FROM line l
 		UNION ALL
-		SELECT l.line_no, 2, 0, 'credit',
-			format('credits line %s of %s in full', l.reverses_line_no, coalesce(r.number, r.reference)), l.quantity, NULL, l.amount
+		SELECT l.line_no, 2, 0, CASE l.kind WHEN 'credit' THEN 'credit' ELSE 'adjustment' END,
+			CASE l.kind WHEN 'credit' THEN format('credits line %s of %s in full%s', l.reverses_line_no, coalesce(r.number, r.reference),
+					coalesce(': ' || n.reason_code || ', to be charged anew', ''))
+				ELSE format('takes back %s of the %s of line %s of %s: %s', -l.amount, o.amount, l.reverses_line_no,
+					coalesce(r.number, r.reference), concat_ws(', ', n.reason_code, n.note)) END,
+			l.quantity, NULL, l.amount
 		FROM line l
 		JOIN billing.invoice r ON r.entity_id = l.entity_id AND r.invoice_id = l.reverses_invoice_id
+		JOIN billing.invoice_line o ON o.entity_id = l.entity_id AND o.invoice_id = l.reverses_invoice_id AND o.line_no = l.reverses_line_no
+		LEFT JOIN billing.credit_note n ON n.entity_id = l.entity_id AND n.invoice_id = l.invoice_id
 		UNION ALL
 		SELECT l.line_no, 3, 0, 'price',
 			format('%s: %s', coalesce('price book ' || b.code, 'agreed for this item'), l.tariff), NULL, NULL, NULL
@@ -775,9 +507,10 @@ BEGIN ATOMIC
 	SELECT 'tax is the rate on the sum of its lines, rounded once', count(*), min('D' || coalesce(t.invoice_id, s.invoice_id))
 	FROM (
 		SELECT x.entity_id, x.invoice_id, x.category, x.rate, sum(x.base) AS base,
-			-- by the mode of its day: the entity may have another now
+			-- by the mode of its day: the entity may have another now; the parts that a person credits share out the invoice's tax
 			bool_and(x.tax IN (billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, 'half_up'),
-				billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, 'half_even'))) AS is_rounded
+				billing.round_amount(x.base * x.rate * 0.01, y.minor_unit, 'half_even'))
+				OR EXISTS (SELECT FROM billing.credit_note n WHERE n.entity_id = x.entity_id AND n.invoice_id = x.invoice_id)) AS is_rounded
 		FROM billing.invoice_tax x
 		JOIN billing.invoice i ON i.entity_id = x.entity_id AND i.invoice_id = x.invoice_id
 		JOIN billing.currency y ON y.currency = i.currency
@@ -846,7 +579,7 @@ BEGIN ATOMIC
 	SELECT 'issued documents have a number, and no others', count(*), min(i.reference)
 	FROM billing.invoice i
 	LEFT JOIN billing.document d ON d.entity_id = i.entity_id AND d.document_id = i.invoice_id
-	WHERE (entity IS NULL OR i.entity_id = entity) AND (d.state = 'issued') IS DISTINCT FROM (i.number IS NOT NULL)
+	WHERE (entity IS NULL OR i.entity_id = entity) AND (d.state IN ('issued', 'partially_paid', 'paid', 'credited', 'written_off')) IS DISTINCT FROM (i.number IS NOT NULL)
 	UNION ALL
 	SELECT 'discarded documents bill nothing, and no others are without effect', count(*), min(format('%s line %s', l.reference, l.line_no))
 	FROM line l
@@ -869,7 +602,9 @@ BEGIN ATOMIC
 		LEFT JOIN billing.invoice i ON i.entity_id = x.entity_id AND i.invoice_id = x.invoice_id
 		LEFT JOIN billing.billing_run r ON r.entity_id = i.entity_id AND r.run_id = i.run_id
 		LEFT JOIN billing.currency y ON y.currency = i.currency
-		WHERE (entity IS NULL OR x.entity_id = entity) AND (r.run_id IS NULL OR y.currency IS NULL)
+		LEFT JOIN billing.credit_note n ON n.entity_id = i.entity_id AND n.invoice_id = i.invoice_id
+		WHERE (entity IS NULL OR x.entity_id = entity)
+			AND (coalesce(r.run_id, n.invoice_id) IS NULL OR (i.run_id IS NULL) <> (n.invoice_id IS NOT NULL) OR y.currency IS NULL)
 	) o
 	UNION ALL
 	SELECT 'every document has its content, and every content its document', count(*),
@@ -908,10 +643,10 @@ COMMENT ON FUNCTION billing_internal.invoice_problems(
 	'What stands against a document, as {{kind of exception, detail}, ...}, or null: what it lacks, and, unless a person has released it, the bounds that it is beyond';
 
 CREATE OR REPLACE FUNCTION billing_internal.invoice_action(problems text[], total numeric, approval_limit numeric, released boolean) RETURNS text
-	LANGUAGE SQL IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN problems IS NOT NULL THEN 'hold' WHEN abs(total) <= approval_limit AND released IS NOT TRUE THEN 'auto_approve' ELSE 'submit' END;
+	IMMUTABLE PARALLEL SAFE
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_next_action';
 COMMENT ON FUNCTION billing_internal.invoice_action(text[], numeric, numeric, boolean) IS
-	'What validation does with a draft: hold it, approve it within the limit, or submit it to a person; what a bound held up and a person let go is for another person to approve';
+	'What validation does with a draft: hold it, approve it within the limit, or submit it to a person; what a bound held up and a person let go, and what a person credits, is for another person to approve';
 
 -- What is the same for all documents of an account; as the first functions above, a query that the planner sees through. OFFSET makes
 -- each of these a look-up by key for every row, and by nothing but the key: they ask tables that may have grown a thousandfold since
@@ -989,7 +724,9 @@ BEGIN ATOMIC
 				q.max_amount, q.max_lines, q.max_score, q.history, q.released) AS problems
 		FROM asked q
 	)
-	SELECT c.document_id, c.version, c.account, c.problems, billing_internal.invoice_action(c.problems, c.amount, c.approval_limit, c.released)
+	SELECT c.document_id, c.version, c.account, c.problems, billing_internal.invoice_action(c.problems, c.amount, c.approval_limit,
+		-- what a person gives away in many small parts is for another person to approve, or for a policy
+		c.released OR EXISTS (SELECT FROM billing.credit_note n WHERE n.entity_id = entity AND n.invoice_id = c.document_id OFFSET 0))
 	FROM checked c;
 END;
 COMMENT ON FUNCTION billing_internal.draft_problems(integer, bigint[]) IS
@@ -1122,7 +859,8 @@ BEGIN ATOMIC
 	), stands AS (
 		SELECT i.currency, count(*) AS lines, sum(l.amount) AS net
 		FROM run r
-		JOIN billing.invoice_line l ON l.entity_id = r.entity_id AND NOT l.discarded AND l.charge_date <= r.through_date
+		-- what a person took back was entitled all the same
+		JOIN billing.invoice_line l ON l.entity_id = r.entity_id AND NOT l.discarded AND l.charge_date <= r.through_date AND l.kind <> 'adjustment'
 		JOIN billing.invoice i ON i.entity_id = l.entity_id AND i.invoice_id = l.invoice_id
 		WHERE run_report.with_entitlement
 		GROUP BY i.currency
@@ -1162,3 +900,41 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION billing.run_report(text, bigint, boolean) IS
 	'What a billing run did: what it billed by kind of charge, billing model and currency (amounts without tax), compared with the run before; its first-pass rate, in per cent; the ten largest changes of accounts in each currency against their invoice before (totals with tax); and what contracts, prices and usage as they are now entitle to through its day, compared with what is billed, unless with_entitlement is false, which spares deriving every account';
+
+-- What the audit log knows of a document: its lines and taxes, which never change.
+
+CREATE OR REPLACE FUNCTION billing_internal.document_digest(entity integer, invoice bigint) RETURNS text
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT encode(sha256(
+		(SELECT billing_internal.rows_digest(l.line_no, l.kind, l.item_id, l.version_id, l.charge_seq, l.charge_date, l.period_start,
+			l.period_end, l.description, l.quantity, l.events, l.dimensions, l.tariff, l.days, l.of_days, l.exact_amount, l.amount,
+			l.tax_code_id, l.tax_category, l.tax_rate, l.reverses_invoice_id, l.reverses_line_no ORDER BY l.line_no)
+		FROM billing.invoice_line l WHERE l.entity_id = entity AND l.invoice_id = invoice)
+		|| (SELECT billing_internal.rows_digest(t.tax_no, t.category, t.rate, t.exemption_reason, t.base, t.tax ORDER BY t.tax_no)
+		FROM billing.invoice_tax t WHERE t.entity_id = entity AND t.invoice_id = invoice)), 'hex');
+END;
+COMMENT ON FUNCTION billing_internal.document_digest(integer, bigint) IS
+	'SHA-256 of a document''s lines and taxes in hex: the member "content" of the audit record that made it';
+
+CREATE OR REPLACE FUNCTION billing_internal.verify_documents(entity integer)
+	RETURNS TABLE (invariant text, violations bigint, example text)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT 'documents are those that were audited', count(*), min(i.reference)
+	FROM billing.audit_log a
+	JOIN billing.invoice i ON i.entity_id = a.entity_id AND i.invoice_id::text = a.object_id
+	WHERE (entity IS NULL OR a.entity_id = entity) AND a.object_type IN ('invoice', 'credit_note') AND a.after ? 'content'
+		AND (a.after ->> 'content' <> billing_internal.document_digest(i.entity_id, i.invoice_id)
+			OR (a.after ->> 'account')::bigint <> i.account_id OR a.after ->> 'currency' <> i.currency
+			OR (a.after ->> 'billing_date')::date <> i.billing_date OR (a.after ->> 'total')::numeric <> i.total)
+	UNION ALL
+	SELECT 'documents have the numbers that were audited', count(*), min(i.reference)
+	FROM billing.audit_log a
+	JOIN billing.invoice i ON i.entity_id = a.entity_id AND i.invoice_id::text = a.object_id
+	WHERE (entity IS NULL OR a.entity_id = entity) AND a.object_type IN ('invoice', 'credit_note') AND a.after ? 'number'
+		AND (a.after ->> 'number' IS DISTINCT FROM i.number OR (a.after ->> 'issue_date')::date IS DISTINCT FROM i.issue_date
+			OR (a.after ->> 'due_date')::date IS DISTINCT FROM i.due_date);
+END;
+COMMENT ON FUNCTION billing_internal.verify_documents(integer) IS
+	'Checks of documents against the sealed log: lines, taxes and header are those whose digest their first record has';

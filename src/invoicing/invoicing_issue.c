@@ -21,8 +21,10 @@
 /* $1 entity, $2 through date or null, $3 how many: locked, so that nobody discards one meanwhile */
 static BillingStatement find_approved = {
 	"SELECT array_agg(document_id) FROM (SELECT d.document_id FROM billing.document d"
+	" JOIN billing_internal.transition_of($1) t ON t.kind = d.kind AND t.from_state = d.state AND t.action = 'issue'"
 	" JOIN billing.invoice i ON i.entity_id = d.entity_id AND i.invoice_id = d.document_id"
-	" WHERE d.entity_id = $1 AND d.kind IN ('invoice', 'credit_note') AND d.state = 'approved'"
+	" WHERE d.entity_id = $1 AND d.kind IN ('invoice', 'credit_note')"
+	" AND d.state NOT IN ('issued', 'paid', 'discarded')"
 	" AND ($2 IS NULL OR i.billing_date <= $2)"
 	" ORDER BY d.document_id LIMIT $3 FOR NO KEY UPDATE OF d) approved",
 	3,
@@ -35,6 +37,7 @@ static void
 issue(int32 entity_id, Datum ids)
 {
 	billing_workflow_advance(entity_id, ids, "issue", NULL, true);
+	billing_invoicing_settle_credits(entity_id, ids);
 	billing_invoicing_number(entity_id, ids);
 }
 
@@ -42,7 +45,7 @@ PG_FUNCTION_INFO_V1(billing_invoicing_issue_one);
 PG_FUNCTION_INFO_V1(billing_invoicing_issue_all);
 PG_FUNCTION_INFO_V1(billing_invoicing_guard_issued);
 
-/* billing.issue_invoice(entity text, invoice text) RETURNS text: its number */
+/* billing.issue_invoice(entity text, invoice text, version integer) RETURNS text: its number */
 Datum
 billing_invoicing_issue_one(PG_FUNCTION_ARGS)
 {
@@ -61,6 +64,7 @@ billing_invoicing_issue_one(PG_FUNCTION_ARGS)
 	SPI_connect();
 	values[0] = Int32GetDatum(entity_id);
 	values[1] = Int64GetDatum(billing_invoicing_find(entity_id, reference));
+	billing_workflow_expect_version(fcinfo, 2, entity_id, DatumGetInt64(values[1]));
 	issue(entity_id, billing_invoicing_one(DatumGetInt64(values[1])));
 	billing_core_run(&number_of, values, NULL, false);
 	result = billing_core_text_value(0, 0);

@@ -12,6 +12,7 @@
 #include "masterdata/masterdata.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "workflow/workflow.h"
 
 /* $1 entity, $2 number or reference */
@@ -64,7 +65,8 @@ static BillingStatement lock_account = {
 /* $1 entity, $2 document: a document that credits a line of it, and is not dropped itself */
 static BillingStatement credited_by = {
 	"SELECT 'D' || l.invoice_id FROM billing.invoice_line l WHERE l.entity_id = $1"
-	" AND l.reverses_invoice_id = $2 AND l.invoice_id <> $2 AND NOT l.discarded LIMIT 1",
+	" AND l.reverses_invoice_id = $2 AND l.invoice_id <> $2 AND l.kind = 'credit' AND NOT l.discarded"
+	" LIMIT 1",
 	2,
 	{ INT4OID, INT8OID },
 	NULL
@@ -115,6 +117,21 @@ static BillingStatement discard_lines = {
 	NULL
 };
 
+/* An argument of a statement that is an array; nulls may be NULL. */
+Datum
+billing_invoicing_array(Datum *values, bool *nulls, int count, Oid type)
+{
+	int dims[1] = { count };
+	int lower_bounds[1] = { 1 };
+	int16 length;
+	bool by_value;
+	char align;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	return PointerGetDatum(
+		construct_md_array(values, nulls, 1, dims, lower_bounds, type, length, by_value, align));
+}
+
 /* An array of one id. */
 Datum
 billing_invoicing_one(int64 document_id)
@@ -161,7 +178,40 @@ billing_invoicing_close_findings(int32 entity_id, Datum ids, const char *resolut
 	billing_core_run(&resolve_findings, values, NULL, false);
 }
 
-/* The arguments that decisions share: entity, invoice, reason. */
+/* Lock the account of a document as billing runs do. */
+void
+billing_invoicing_lock_account(int32 entity_id, int64 document_id)
+{
+	Datum values[2] = { Int32GetDatum(entity_id), Int64GetDatum(document_id) };
+
+	billing_core_run(&lock_account, values, NULL, false);
+}
+
+/* Drop a document that was not issued. */
+void
+billing_invoicing_discard_one(int32 entity_id, int64 document_id, const char *reason)
+{
+	Datum ids = billing_invoicing_one(document_id);
+	Datum values[2] = { Int32GetDatum(entity_id), Int64GetDatum(document_id) };
+
+	billing_core_run(&lock_account, values, NULL, false);
+	billing_workflow_advance(entity_id, ids, "discard", reason, false);
+	if (billing_core_run(&credited_by, values, NULL, false) > 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
+						errmsg("a line of the invoice is credited by another document"),
+						errdetail("It is document %s.", billing_core_text_value(0, 0)),
+						errhint("Discard that one first, or issue both.")));
+	if (billing_core_run(&charged_anew_by, values, NULL, false) > 0)
+		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
+						errmsg("what the document credits is charged anew by another document"),
+						errdetail("It is document %s.", billing_core_text_value(0, 0)),
+						errhint("Discard that one first, or issue both.")));
+	billing_core_run(&discard_lines, values, NULL, false);
+	billing_core_run(&lower_watermark, values, NULL, false);
+	billing_invoicing_close_findings(entity_id, ids, "the document was discarded");
+}
+
+/* The arguments that decisions share: entity, invoice, reason, version. */
 static int64
 begin_decision(FunctionCallInfo fcinfo, int32 *entity_id, char **reason)
 {
@@ -204,7 +254,7 @@ billing_invoicing_invoice_id(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(invoice_id);
 }
 
-/* billing.approve_invoice(entity text, invoice text, reason text) RETURNS void */
+/* billing.approve_invoice(entity text, invoice text, reason text, version integer) RETURNS void */
 Datum
 billing_invoicing_approve(PG_FUNCTION_ARGS)
 {
@@ -212,13 +262,14 @@ billing_invoicing_approve(PG_FUNCTION_ARGS)
 	char *reason;
 	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
 
+	billing_workflow_expect_version(fcinfo, 3, entity_id, document_id);
 	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "approve", reason,
 							 false);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
-/* billing.reject_invoice(entity text, invoice text, reason text) RETURNS void: the reason is a must */
+/* billing.reject_invoice(entity text, invoice text, reason text, version integer) RETURNS void: the reason is a must */
 Datum
 billing_invoicing_reject(PG_FUNCTION_ARGS)
 {
@@ -228,6 +279,7 @@ billing_invoicing_reject(PG_FUNCTION_ARGS)
 	Datum values[3];
 
 	reason = billing_core_arg_text(fcinfo, 2, "reason");
+	billing_workflow_expect_version(fcinfo, 3, entity_id, document_id);
 	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "reject", reason,
 							 false);
 	values[0] = Int32GetDatum(entity_id);
@@ -238,7 +290,7 @@ billing_invoicing_reject(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* billing.release_invoice(entity text, invoice text, reason text) RETURNS void */
+/* billing.release_invoice(entity text, invoice text, reason text, version integer) RETURNS void */
 Datum
 billing_invoicing_release(PG_FUNCTION_ARGS)
 {
@@ -246,37 +298,24 @@ billing_invoicing_release(PG_FUNCTION_ARGS)
 	char *reason;
 	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
 
+	billing_workflow_expect_version(fcinfo, 3, entity_id, document_id);
 	billing_workflow_advance(entity_id, billing_invoicing_one(document_id), "release", reason,
 							 false);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
 
-/* billing.discard_invoice(entity text, invoice text, reason text) RETURNS void */
+/* billing.discard_invoice(entity text, invoice text, reason text, version integer) RETURNS void */
 Datum
 billing_invoicing_discard(PG_FUNCTION_ARGS)
 {
 	int32 entity_id;
 	char *reason;
 	int64 document_id = begin_decision(fcinfo, &entity_id, &reason);
-	Datum ids = billing_invoicing_one(document_id);
-	Datum values[2] = { Int32GetDatum(entity_id), Int64GetDatum(document_id) };
 
-	billing_core_run(&lock_account, values, NULL, false);
-	billing_workflow_advance(entity_id, ids, "discard", reason, false);
-	if (billing_core_run(&credited_by, values, NULL, false) > 0)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
-						errmsg("a line of the invoice is credited by another document"),
-						errdetail("It is document %s.", billing_core_text_value(0, 0)),
-						errhint("Discard that one first, or issue both.")));
-	if (billing_core_run(&charged_anew_by, values, NULL, false) > 0)
-		ereport(ERROR, (errcode(ERRCODE_BILLING_CONFLICT),
-						errmsg("what the document credits is charged anew by another document"),
-						errdetail("It is document %s.", billing_core_text_value(0, 0)),
-						errhint("Discard that one first, or issue both.")));
-	billing_core_run(&discard_lines, values, NULL, false);
-	billing_core_run(&lower_watermark, values, NULL, false);
-	billing_invoicing_close_findings(entity_id, ids, "the document was discarded");
+	billing_invoicing_lock_account(entity_id, document_id);
+	billing_workflow_expect_version(fcinfo, 3, entity_id, document_id);
+	billing_invoicing_discard_one(entity_id, document_id, reason);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

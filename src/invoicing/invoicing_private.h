@@ -55,33 +55,25 @@ extern bool billing_invoicing_can_park(int sqlstate);
 extern void billing_invoicing_park(const BillingRun *run, int64 account_id, ErrorData *error);
 extern void billing_invoicing_settle_parked(const BillingRun *run, Datum accounts);
 
-/* Documents whose lines are written, as arrays of one length with an element for each */
-typedef struct BillingDocuments
-{
-	Datum ids;		  /* bigint[] */
-	Datum kinds;	  /* text[] */
-	Datum accounts;	  /* bigint[] */
-	Datum currencies; /* text[] */
-	Datum dates;	  /* date[] */
-	Datum nets;		  /* numeric[] */
-	Datum taxes;	  /* numeric[] */
-	Datum states;	  /* text[] */
-	Datum versions;	  /* integer[] */
-	Datum actions;	  /* text[]: the last step of each */
-} BillingDocuments;
-
-/* invoicing_bill.c: false where there was nothing to bill */
-extern bool billing_invoicing_write(const BillingRun *run, Datum accounts, Datum changed,
-									BillingSlice *slice, BillingDocuments *documents);
+/* invoicing_bill.c */
+extern void billing_invoicing_write(const BillingRun *run, Datum accounts, Datum changed,
+									BillingSlice *slice);
 
 /* invoicing_number.c */
-extern void billing_invoicing_insert(const BillingRun *run, const BillingDocuments *documents);
+extern const char *billing_invoicing_series(bool is_credit_note);
 extern void billing_invoicing_number(int32 entity_id, Datum ids);
 
 /* invoicing_life.c */
 extern int64 billing_invoicing_find(int32 entity_id, const char *reference);
 extern Datum billing_invoicing_one(int64 document_id);
+extern Datum billing_invoicing_array(Datum *values, bool *nulls, int count, Oid type);
 extern int64 billing_invoicing_count(Datum ids);
 extern void billing_invoicing_close_findings(int32 entity_id, Datum ids, const char *resolution);
+
+extern void billing_invoicing_lock_account(int32 entity_id, int64 document_id);
+extern void billing_invoicing_discard_one(int32 entity_id, int64 document_id, const char *reason);
+
+/* invoicing_credit.c */
+extern void billing_invoicing_settle_credits(int32 entity_id, Datum ids);
 
 #endif /* BILLING_INVOICING_PRIVATE_H */

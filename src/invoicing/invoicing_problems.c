@@ -51,8 +51,10 @@ typedef struct Problems
 	Datum texts[2 * MAX_PROBLEMS];
 } Problems;
 
-/* A text argument; the empty text where it is null, as format() has it. */
-#define TEXT_ARG(n) (PG_ARGISNULL(n) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(n)))
+/* A text as format() has it: nothing where it is not known. */
+#define TEXT(string) ((string) == NULL ? "" : (string))
+/* A text argument, NULL where it is null. */
+#define TEXT_ARG(n) (PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n)))
 /* Whether a boolean argument is true: what is not known is no problem. */
 #define TRUE_ARG(n) (!PG_ARGISNULL(n) && PG_GETARG_BOOL(n))
 
@@ -141,41 +143,28 @@ absolute(Numeric value)
 
 /* What a legal document must have, and what its customer and account must say. */
 static void
-find_gaps(FunctionCallInfo fcinfo, Problems *problems)
+find_gaps(const BillingInspection *document, Problems *problems)
 {
-	bool no_address = PG_ARGISNULL(ARG_ADDRESS);
-	bool no_country = PG_ARGISNULL(ARG_COUNTRY);
+	bool no_address = document->address == NULL;
+	bool no_country = document->country == NULL;
 
-	if (!PG_ARGISNULL(ARG_UNTAXED) && PG_GETARG_INT64(ARG_UNTAXED) > 0)
+	if (document->untaxed > 0)
 		add(problems, "missing_tax_code",
 			INT64_FORMAT " of " INT64_FORMAT " lines have no tax code with a rate on %s",
-			PG_GETARG_INT64(ARG_UNTAXED), PG_ARGISNULL(ARG_LINES) ? 0 : PG_GETARG_INT64(ARG_LINES),
-			PG_ARGISNULL(ARG_UNTAXED_SINCE) ? "" : date_text(PG_GETARG_DATEADT(ARG_UNTAXED_SINCE)));
+			document->untaxed, document->lines,
+			document->has_untaxed_since ? date_text(document->untaxed_since) : "");
 	if (no_address || no_country)
 		add(problems, "missing_customer_data", "the customer has no %s%s%s",
 			no_address ? "address" : "", no_address && no_country ? ", " : "",
 			no_country ? "country" : "");
-	else if (TRUE_ARG(ARG_NEEDS_TAX_ID) && PG_ARGISNULL(ARG_TAX_ID))
+	else if (document->needs_tax_id && document->tax_id == NULL)
 		add(problems, "missing_customer_data",
 			"the customer has no tax id, which reverse charge and intra-community supply need");
-	if (TRUE_ARG(ARG_PURCHASE_ORDER_MISSING))
+	if (document->purchase_order_missing)
 		add(problems, "missing_purchase_order", "account %s requires a purchase order",
-			TEXT_ARG(ARG_ACCOUNT));
-	if (!PG_ARGISNULL(ARG_UNPRICED))
-		add(problems, "missing_price", "it is incomplete: %s", TEXT_ARG(ARG_UNPRICED));
-}
-
-/* Whether the document is an invoice, and not a credit note. */
-static bool
-is_invoice(FunctionCallInfo fcinfo)
-{
-	text *kind;
-
-	if (PG_ARGISNULL(ARG_KIND))
-		return false;
-	kind = PG_GETARG_TEXT_PP(ARG_KIND);
-	return VARSIZE_ANY_EXHDR(kind) == strlen("invoice") &&
-		   memcmp(VARDATA_ANY(kind), "invoice", strlen("invoice")) == 0;
+			TEXT(document->account));
+	if (document->unpriced != NULL)
+		add(problems, "missing_price", "it is incomplete: %s", document->unpriced);
 }
 
 /*
@@ -183,57 +172,100 @@ is_invoice(FunctionCallInfo fcinfo)
  * is compared, with that of invoices, and only a larger one is odd.
  */
 static void
-find_anomaly(FunctionCallInfo fcinfo, Problems *problems, Numeric total, bool invoice)
+find_anomaly(const BillingInspection *document, Problems *problems)
 {
-	Numeric bound = billing_core_arg_numeric(fcinfo, ARG_MAX_SCORE, "maximal score");
-	Numeric zero = int64_to_numeric(0);
+	bool invoice = document->is_invoice;
+	Numeric total = document->total;
 	BillingScore found;
 
-	if (!billing_invoicing_score(invoice ? total : absolute(total),
-								 PG_GETARG_ARRAYTYPE_P(ARG_HISTORY), &found))
+	if (!billing_invoicing_score(invoice ? total : absolute(total), document->history, &found))
 		return;
-	if (compare(absolute(found.score), bound) <= 0 || (!invoice && compare(found.score, zero) < 0))
+	if (compare(absolute(found.score), document->max_score) <= 0 ||
+		(!invoice && compare(found.score, int64_to_numeric(0)) < 0))
 		return;
 	add(problems, "amount_anomaly",
 		"the %s of %s %s is %s times the usual deviation of %s %s the median %s of the last %d "
 		"invoices",
 		invoice ? "total" : "credit", number_text(invoice ? total : absolute(total)),
-		TEXT_ARG(ARG_CURRENCY), trimmed_text(absolute(found.score)),
-		rounded_text(found.deviation, total, 2), compare(found.score, zero) < 0 ? "below" : "above",
+		TEXT(document->currency), trimmed_text(absolute(found.score)),
+		rounded_text(found.deviation, total, 2),
+		compare(found.score, int64_to_numeric(0)) < 0 ? "below" : "above",
 		rounded_text(found.median, total, 0), found.count);
 }
 
 /* The bounds that the entity has set, where no person has let the document pass. */
 static void
-find_excess(FunctionCallInfo fcinfo, Problems *problems, Numeric total, bool invoice)
+find_excess(const BillingInspection *document, Problems *problems)
 {
-	if (total != NULL && !PG_ARGISNULL(ARG_MAX_AMOUNT))
-	{
-		Numeric bound = billing_core_arg_numeric(fcinfo, ARG_MAX_AMOUNT, "maximal amount");
-
-		if (compare(absolute(total), bound) > 0)
-			add(problems, "amount_bound", "the total of %s %s is beyond the bound of %s",
-				number_text(total), TEXT_ARG(ARG_CURRENCY), number_text(bound));
-	}
-	if (!PG_ARGISNULL(ARG_LINES) && !PG_ARGISNULL(ARG_MAX_LINES) &&
-		PG_GETARG_INT64(ARG_LINES) > PG_GETARG_INT32(ARG_MAX_LINES))
+	if (document->total != NULL && document->max_amount != NULL &&
+		compare(absolute(document->total), document->max_amount) > 0)
+		add(problems, "amount_bound", "the total of %s %s is beyond the bound of %s",
+			number_text(document->total), TEXT(document->currency),
+			number_text(document->max_amount));
+	if (document->has_max_lines && document->lines > document->max_lines)
 		add(problems, "lines_bound", "it has " INT64_FORMAT " lines, beyond the bound of %d",
-			PG_GETARG_INT64(ARG_LINES), PG_GETARG_INT32(ARG_MAX_LINES));
-	if (total != NULL && !PG_ARGISNULL(ARG_MAX_SCORE) && !PG_ARGISNULL(ARG_HISTORY))
-		find_anomaly(fcinfo, problems, total, invoice);
+			document->lines, document->max_lines);
+	if (document->total != NULL && document->max_score != NULL && document->history != NULL)
+		find_anomaly(document, problems);
 }
 
 /* Whether an invoice asks for money. */
 static void
-find_not_positive(FunctionCallInfo fcinfo, Problems *problems, Numeric total)
+find_not_positive(const BillingInspection *document, Problems *problems)
 {
-	int sign = compare(total, int64_to_numeric(0));
+	int sign = compare(document->total, int64_to_numeric(0));
 
-	if (sign < 0 || (sign == 0 && TRUE_ARG(ARG_HOLD_ZERO)))
-		add(problems, "not_positive", "the total is %s %s", number_text(total),
-			TEXT_ARG(ARG_CURRENCY));
+	if (sign < 0 || (sign == 0 && document->hold_zero))
+		add(problems, "not_positive", "the total is %s %s", number_text(document->total),
+			TEXT(document->currency));
 }
 
+/* Tell what stands against a document: {{kind, detail}, ...}, or NULL. */
+ArrayType *
+billing_invoicing_inspect(const BillingInspection *document)
+{
+	Problems problems;
+	int dims[2];
+	int lower_bounds[2] = { 1, 1 };
+
+	problems.count = 0;
+	find_gaps(document, &problems);
+	if (document->is_invoice && document->total != NULL)
+		find_not_positive(document, &problems);
+	if (!document->released)
+		find_excess(document, &problems);
+	if (problems.count == 0)
+		return NULL;
+	Assert(problems.count <= MAX_PROBLEMS);
+	dims[0] = problems.count;
+	dims[1] = 2;
+	return construct_md_array(problems.texts, NULL, 2, dims, lower_bounds, TEXTOID, -1, false,
+							  TYPALIGN_INT);
+}
+
+/*
+ * What validation does with a draft: hold it, approve it within the limit, which
+ * may be NULL, or submit it to a person.  What a bound held up and a person let
+ * go is for another person to approve.
+ */
+const char *
+billing_invoicing_action(bool has_problems, Numeric total, Numeric limit, bool released)
+{
+	if (has_problems)
+		return "hold";
+	return !released && total != NULL && limit != NULL && compare(absolute(total), limit) <= 0
+			   ? "auto_approve"
+			   : "submit";
+}
+
+/* Whether a text argument is a word. */
+static bool
+is_word_arg(FunctionCallInfo fcinfo, int argno, const char *word)
+{
+	return !PG_ARGISNULL(argno) && strcmp(text_to_cstring(PG_GETARG_TEXT_PP(argno)), word) == 0;
+}
+
+PG_FUNCTION_INFO_V1(billing_invoicing_next_action);
 PG_FUNCTION_INFO_V1(billing_invoicing_problems);
 
 /*
@@ -249,23 +281,47 @@ PG_FUNCTION_INFO_V1(billing_invoicing_problems);
 Datum
 billing_invoicing_problems(PG_FUNCTION_ARGS)
 {
-	Numeric total = billing_core_arg_optional_numeric(fcinfo, ARG_TOTAL, "total");
-	bool invoice = is_invoice(fcinfo);
-	Problems problems;
-	int dims[2];
-	int lower_bounds[2] = { 1, 1 };
+	BillingInspection document = { 0 };
+	ArrayType *problems;
 
-	problems.count = 0;
-	find_gaps(fcinfo, &problems);
-	if (invoice && total != NULL)
-		find_not_positive(fcinfo, &problems, total);
-	if (!TRUE_ARG(ARG_RELEASED))
-		find_excess(fcinfo, &problems, total, invoice);
-	if (problems.count == 0)
+	document.is_invoice = is_word_arg(fcinfo, ARG_KIND, "invoice");
+	document.total = billing_core_arg_optional_numeric(fcinfo, ARG_TOTAL, "total");
+	document.currency = TEXT_ARG(ARG_CURRENCY);
+	document.lines = PG_ARGISNULL(ARG_LINES) ? 0 : PG_GETARG_INT64(ARG_LINES);
+	document.untaxed = PG_ARGISNULL(ARG_UNTAXED) ? 0 : PG_GETARG_INT64(ARG_UNTAXED);
+	document.has_untaxed_since = !PG_ARGISNULL(ARG_UNTAXED_SINCE);
+	if (document.has_untaxed_since)
+		document.untaxed_since = PG_GETARG_DATEADT(ARG_UNTAXED_SINCE);
+	document.needs_tax_id = TRUE_ARG(ARG_NEEDS_TAX_ID);
+	document.address = TEXT_ARG(ARG_ADDRESS);
+	document.country = TEXT_ARG(ARG_COUNTRY);
+	document.tax_id = TEXT_ARG(ARG_TAX_ID);
+	document.account = TEXT_ARG(ARG_ACCOUNT);
+	document.purchase_order_missing = TRUE_ARG(ARG_PURCHASE_ORDER_MISSING);
+	document.hold_zero = TRUE_ARG(ARG_HOLD_ZERO);
+	document.unpriced = TEXT_ARG(ARG_UNPRICED);
+	document.max_amount =
+		billing_core_arg_optional_numeric(fcinfo, ARG_MAX_AMOUNT, "maximal amount");
+	document.has_max_lines = !PG_ARGISNULL(ARG_MAX_LINES);
+	if (document.has_max_lines)
+		document.max_lines = PG_GETARG_INT32(ARG_MAX_LINES);
+	document.max_score = billing_core_arg_optional_numeric(fcinfo, ARG_MAX_SCORE, "maximal score");
+	document.history = PG_ARGISNULL(ARG_HISTORY) ? NULL : PG_GETARG_ARRAYTYPE_P(ARG_HISTORY);
+	document.released = TRUE_ARG(ARG_RELEASED);
+	problems = billing_invoicing_inspect(&document);
+	if (problems == NULL)
 		PG_RETURN_NULL();
-	Assert(problems.count <= MAX_PROBLEMS);
-	dims[0] = problems.count;
-	dims[1] = 2;
-	PG_RETURN_ARRAYTYPE_P(construct_md_array(problems.texts, NULL, 2, dims, lower_bounds, TEXTOID,
-											 -1, false, TYPALIGN_INT));
+	PG_RETURN_ARRAYTYPE_P(problems);
+}
+
+/*
+ * billing_internal.invoice_action(problems text[], total numeric, approval_limit numeric,
+ *     released boolean) RETURNS text
+ */
+Datum
+billing_invoicing_next_action(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(
+		billing_invoicing_action(!PG_ARGISNULL(0), PG_ARGISNULL(1) ? NULL : PG_GETARG_NUMERIC(1),
+								 PG_ARGISNULL(2) ? NULL : PG_GETARG_NUMERIC(2), TRUE_ARG(3))));
 }

@@ -10,11 +10,14 @@
 
 #include "catalog/pg_type.h"
 #include "core/core.h"
+#include "core/scan.h"
 #include "invoicing/invoicing_private.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "workflow/workflow.h"
 
 /* $1 entity, $2 run, $3 slice: locked, so that nobody bills it at the same time */
 static BillingStatement lock_slice = {
@@ -47,44 +50,24 @@ static BillingStatement lock_accounts = {
 	NULL
 };
 
-/*
- * $1 entity, $2 locked accounts, $3 through date.  Takes what changed off the
- * list before anything is derived: what is committed after this statement stays
- * on it for the next run, whether this one sees it or not.  Late usage counts
- * where its days may have been billed.
- */
-static BillingStatement sort_out = {
-	"WITH gone AS (DELETE FROM billing.account_change WHERE ctid = ANY (ARRAY("
-	"  SELECT c.ctid FROM unnest($2) AS a (account_id) CROSS JOIN LATERAL (SELECT o.ctid"
-	"   FROM billing.account_change o WHERE o.entity_id = $1 AND o.account_id = a.account_id OFFSET 0) c))"
-	"  RETURNING account_id, usage_from),"
-	" change AS (SELECT g.account_id, bool_or(g.usage_from IS NULL) AS is_any,"
-	"  min(g.usage_from) AS usage_from FROM gone g GROUP BY g.account_id),"
-	" next AS (SELECT w.account_id, w.next_due,"
-	"  coalesce(c.is_any OR c.usage_from < w.usage_billed_to, false) AS is_changed"
-	"  FROM unnest($2) AS a (account_id) CROSS JOIN LATERAL (SELECT * FROM billing.account_watermark o"
-	"   WHERE o.entity_id = $1 AND o.account_id = a.account_id AND o.parked_at IS NULL OFFSET 0) w"
-	"  LEFT JOIN change c ON c.account_id = w.account_id)"
-	" SELECT coalesce(array_agg(account_id ORDER BY account_id), '{}'),"
-	"  coalesce(array_agg(account_id) FILTER (WHERE is_changed), '{}')"
-	" FROM next WHERE is_changed OR next_due <= $3",
-	3,
-	{ INT4OID, INT8ARRAYOID, DATEOID },
-	NULL
+/* $1 rows of the list of changes */
+static BillingStatement take_changes = {
+	"DELETE FROM billing.account_change WHERE ctid = ANY ($1)", 1, { TIDARRAYOID }, NULL
 };
 
-/* $1 entity, $2 accounts, $3 through date */
-static BillingStatement move_watermarks = {
-	"INSERT INTO billing.account_watermark AS w (entity_id, account_id, billed_through, next_due,"
-	"  usage_billed_to) SELECT $1, account_id, $3, next_due, usage_billed_to"
-	" FROM billing_internal.next_due($1, $2, $3) ORDER BY account_id"
-	" ON CONFLICT ON CONSTRAINT account_watermark_pkey DO UPDATE SET"
-	"  billed_through = greatest(w.billed_through, excluded.billed_through),"
-	"  next_due = excluded.next_due, usage_billed_to = excluded.usage_billed_to",
-	3,
-	{ INT4OID, INT8ARRAYOID, DATEOID },
-	NULL
+enum
+{
+	CHANGE_USAGE_FROM
 };
+static const char *const change_columns[] = { "usage_from" };
+
+enum
+{
+	WATERMARK_NEXT_DUE,
+	WATERMARK_USAGE_BILLED_TO,
+	WATERMARK_PARKED
+};
+static const char *const watermark_columns[] = { "next_due", "usage_billed_to", "parked_at" };
 
 /* $1 entity, $2 run, $3 slice, then what it did */
 static BillingStatement end_slice = {
@@ -105,33 +88,127 @@ part_of(const Datum *accounts, int count)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* Accounts of a slice while they are sorted out. */
+typedef struct Sorting
+{
+	int32 entity_id;
+	DateADT through;
+	BillingScan changes;
+	BillingScan watermarks;
+	int ngone; /* rows of the list of changes */
+	int size;
+	Datum *gone;
+	int ndue;
+	Datum *due;
+	int nchanged;
+	Datum *changed;
+} Sorting;
+
+/* Note a row of the list that is to be taken off it. */
+static void
+take_off(Sorting *sorting, const ItemPointerData *tid)
+{
+	ItemPointer copy = palloc(sizeof(ItemPointerData));
+
+	ItemPointerCopy(tid, copy);
+	if (sorting->ngone == sorting->size)
+	{
+		sorting->size *= 2;
+		sorting->gone = repalloc_huge(sorting->gone, sizeof(Datum) * sorting->size);
+	}
+	sorting->gone[sorting->ngone++] = PointerGetDatum(copy);
+}
+
+/*
+ * What is to be done with an account: nothing where it is put aside, or neither
+ * due nor changed.  Late usage counts where its days may have been billed.
+ */
+static void
+sort_account(Sorting *sorting, Datum account)
+{
+	Datum keys[2] = { Int32GetDatum(sorting->entity_id), account };
+	BillingScan *scan = &sorting->watermarks;
+	bool any = false;
+	DateADT usage_from = DATEVAL_NOEND;
+	bool changed;
+
+	billing_core_scan_find(&sorting->changes, keys);
+	while (billing_core_scan_next(&sorting->changes))
+	{
+		take_off(sorting, &sorting->changes.slot->tts_tid);
+		if (billing_scan_isnull(&sorting->changes, CHANGE_USAGE_FROM))
+			any = true;
+		else
+			usage_from =
+				Min(usage_from,
+					DatumGetDateADT(billing_scan_value(&sorting->changes, CHANGE_USAGE_FROM)));
+	}
+	billing_core_scan_find(scan, keys);
+	if (!billing_core_scan_next(scan) || !billing_scan_isnull(scan, WATERMARK_PARKED))
+		return;
+	changed =
+		any || (!billing_scan_isnull(scan, WATERMARK_USAGE_BILLED_TO) &&
+				usage_from < DatumGetDateADT(billing_scan_value(scan, WATERMARK_USAGE_BILLED_TO)));
+	if (changed)
+		sorting->changed[sorting->nchanged++] = account;
+	if (changed ||
+		(!billing_scan_isnull(scan, WATERMARK_NEXT_DUE) &&
+		 DatumGetDateADT(billing_scan_value(scan, WATERMARK_NEXT_DUE)) <= sorting->through))
+		sorting->due[sorting->ndue++] = account;
+}
+
+/*
+ * Sort locked accounts out, and take what changed off the list before anything
+ * is derived: what is committed after this moment stays on it for the next run,
+ * whether this one sees it or not.
+ */
+static void
+sort_out(const BillingRun *run, Datum accounts, Datum *due, Datum *changed)
+{
+	Sorting sorting = { .entity_id = run->entity_id, .through = run->through, .size = 1024 };
+	Datum *ids;
+	Datum gone;
+	int count;
+	int i;
+
+	deconstruct_array(DatumGetArrayTypeP(accounts), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &ids, NULL, &count);
+	sorting.gone = palloc(sizeof(Datum) * sorting.size);
+	sorting.due = palloc(sizeof(Datum) * Max(count, 1));
+	sorting.changed = palloc(sizeof(Datum) * Max(count, 1));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	billing_core_scan_open(&sorting.changes, "account_change", "account_change_by_account", 2,
+						   false, change_columns, lengthof(change_columns), GetActiveSnapshot());
+	billing_core_scan_open(&sorting.watermarks, "account_watermark", "account_watermark_pkey", 2,
+						   false, watermark_columns, lengthof(watermark_columns),
+						   GetActiveSnapshot());
+	for (i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		sort_account(&sorting, ids[i]);
+	}
+	billing_core_scan_close(&sorting.changes);
+	billing_core_scan_close(&sorting.watermarks);
+	PopActiveSnapshot();
+	if (sorting.ngone > 0)
+	{
+		gone = billing_invoicing_array(sorting.gone, NULL, sorting.ngone, TIDOID);
+		billing_core_run(&take_changes, &gone, NULL, false);
+	}
+	*due = billing_invoicing_array(sorting.due, NULL, sorting.ndue, INT8OID);
+	*changed = billing_invoicing_array(sorting.changed, NULL, sorting.nchanged, INT8OID);
+}
+
 /* Bill accounts that are locked. */
 static void
 bill(const BillingRun *run, Datum accounts, BillingSlice *slice)
 {
-	BillingDocuments documents;
-	Datum values[3];
 	Datum due;
 	Datum changed;
-	bool isnull;
-	bool any;
 
-	values[0] = Int32GetDatum(run->entity_id);
-	values[1] = accounts;
-	values[2] = DateADTGetDatum(run->through);
-	billing_core_run(&sort_out, values, NULL, false);
-	due = billing_core_value_copy(0, 0, false, -1, &isnull);
-	changed = billing_core_value_copy(0, 1, false, -1, &isnull);
-	if (billing_invoicing_count(due) == 0)
-		return;
-	any = billing_invoicing_write(run, due, changed, slice, &documents);
-	values[1] = due;
-	billing_core_run(&move_watermarks, values, NULL, false);
-	billing_invoicing_settle_parked(run, due);
-	billing_core_crash_point("slice_written");
-	/* last, because whoever takes a number keeps all others of the entity waiting */
-	if (any)
-		billing_invoicing_insert(run, &documents);
+	sort_out(run, accounts, &due, &changed);
+	if (billing_invoicing_count(due) > 0)
+		billing_invoicing_write(run, due, changed, slice);
 }
 
 /* Some accounts of a slice, and what was done for them. */
@@ -158,6 +235,9 @@ try_to_bill(const BillingRun *run, Datum accounts, BillingSlice *slice)
 	Attempt attempt = { run, accounts, *slice };
 	ErrorData *error = billing_core_try(bill_step, &attempt);
 
+	/* rows that are written below SQL violate constraints in its words */
+	if (error != NULL)
+		billing_core_translate_error(error);
 	if (error == NULL)
 		*slice = attempt.done;
 	else if (!billing_invoicing_can_park(error->sqlerrcode))

@@ -96,9 +96,10 @@ validate_drafts(int32 entity_id, Datum documents, int64 *counts)
 		if (none[i])
 			continue;
 		counts[i] += billing_invoicing_count(sets[i]);
-		billing_workflow_advance(entity_id, sets[i], actions[i], NULL, true);
+		/* before, because a policy may find something against what is submitted */
 		if (i != HELD)
 			billing_invoicing_close_findings(entity_id, sets[i], "validated");
+		billing_workflow_advance(entity_id, sets[i], actions[i], NULL, true);
 	}
 }
 

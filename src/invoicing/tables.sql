@@ -126,7 +126,7 @@ COMMENT ON COLUMN billing.number_series.last_number IS 'The number given last';
 CREATE TABLE billing.invoice (
 	entity_id    integer        NOT NULL,
 	invoice_id   bigint         NOT NULL,
-	run_id       bigint         NOT NULL,
+	run_id       bigint,
 	account_id   bigint         NOT NULL,
 	currency     text           NOT NULL,
 	billing_date date           NOT NULL,
@@ -143,7 +143,6 @@ CREATE TABLE billing.invoice (
 	seller       jsonb,
 	buyer        jsonb,
 	CONSTRAINT invoice_pkey PRIMARY KEY (entity_id, invoice_id),
-	CONSTRAINT invoice_account_fkey FOREIGN KEY (entity_id, account_id) REFERENCES billing.billing_account,
 	CONSTRAINT invoice_total_is_net_and_tax CHECK (total = net + tax),
 	CONSTRAINT invoice_issued_completely CHECK (
 		(number IS NULL) = (series IS NULL) AND (number IS NULL) = (fiscal_year IS NULL)
@@ -157,7 +156,7 @@ COMMENT ON TABLE billing.invoice IS
 	'Invoices and credit notes: one per billing account, currency and billing date of a run; an issued one never changes';
 COMMENT ON COLUMN billing.invoice.entity_id IS 'The entity that bills';
 COMMENT ON COLUMN billing.invoice.invoice_id IS 'Key within the entity; the document''s id';
-COMMENT ON COLUMN billing.invoice.run_id IS 'The run that made it';
+COMMENT ON COLUMN billing.invoice.run_id IS 'The run that made it; null for a credit note by hand';
 COMMENT ON COLUMN billing.invoice.account_id IS 'The billing account';
 COMMENT ON COLUMN billing.invoice.currency IS 'Currency of its amounts';
 COMMENT ON COLUMN billing.invoice.billing_date IS 'Day on which its charges fell due; of a correction, the day through which it was billed';
@@ -201,10 +200,9 @@ CREATE TABLE billing.invoice_line (
 	reverses_line_no      integer,
 	discarded             boolean          NOT NULL DEFAULT false,
 	CONSTRAINT invoice_line_pkey PRIMARY KEY (entity_id, invoice_id, line_no),
-	CONSTRAINT invoice_line_reverses_fkey FOREIGN KEY (entity_id, reverses_invoice_id, reverses_line_no) REFERENCES billing.invoice_line,
-	CONSTRAINT invoice_line_kind_known CHECK (kind IN ('charge', 'credit')),
+	CONSTRAINT invoice_line_kind_known CHECK (kind IN ('charge', 'credit', 'adjustment')),
 	CONSTRAINT invoice_line_credit_reverses CHECK (
-		(kind = 'credit') = (reverses_invoice_id IS NOT NULL) AND (kind = 'credit') = (reverses_line_no IS NOT NULL)),
+		(kind <> 'charge') = (reverses_invoice_id IS NOT NULL) AND (kind <> 'charge') = (reverses_line_no IS NOT NULL)),
 	CONSTRAINT invoice_line_period_not_empty CHECK (period_start < period_end),
 	CONSTRAINT invoice_line_share_of_period CHECK (days BETWEEN 1 AND of_days),
 	CONSTRAINT invoice_line_tax_complete CHECK ((tax_category IS NULL) = (tax_rate IS NULL))
@@ -215,11 +213,11 @@ CREATE UNIQUE INDEX invoice_line_charged_once ON billing.invoice_line (entity_id
 CREATE UNIQUE INDEX invoice_line_credited_once ON billing.invoice_line (entity_id, reverses_invoice_id, reverses_line_no)
 	WHERE kind = 'credit' AND NOT discarded;
 COMMENT ON TABLE billing.invoice_line IS
-	'What was billed, with all it was derived from: a charge for a stretch of days of a contract item, or the credit of such a charge';
+	'What was billed, with all it was derived from: a charge for a stretch of days of a contract item, or what takes such a charge back';
 COMMENT ON COLUMN billing.invoice_line.entity_id IS 'The entity';
 COMMENT ON COLUMN billing.invoice_line.invoice_id IS 'The invoice';
 COMMENT ON COLUMN billing.invoice_line.line_no IS 'Position on it, from 1';
-COMMENT ON COLUMN billing.invoice_line.kind IS 'charge, or credit of an earlier charge that is no longer entitled as it was';
+COMMENT ON COLUMN billing.invoice_line.kind IS 'charge; credit of an earlier charge that is no longer entitled as it was, or was billed wrongly; or adjustment: a line that a person takes back, in part or in full, and that no run bills again';
 COMMENT ON COLUMN billing.invoice_line.item_id IS 'The contract item';
 COMMENT ON COLUMN billing.invoice_line.version_id IS 'The version of its terms';
 COMMENT ON COLUMN billing.invoice_line.charge_seq IS '1 for the first charge of the stretch of days, 2 for the charge after a credit, and so on';
@@ -238,7 +236,7 @@ COMMENT ON COLUMN billing.invoice_line.amount IS 'Amount in the invoice''s curre
 COMMENT ON COLUMN billing.invoice_line.tax_code_id IS 'How it is taxed; null where no tax code was found';
 COMMENT ON COLUMN billing.invoice_line.tax_category IS 'UNCL 5305 category; null where there was no rate on the day of the charge';
 COMMENT ON COLUMN billing.invoice_line.tax_rate IS 'Per cent';
-COMMENT ON COLUMN billing.invoice_line.reverses_invoice_id IS 'The invoice of the charge that is credited';
+COMMENT ON COLUMN billing.invoice_line.reverses_invoice_id IS 'The invoice of the line that is credited';
 COMMENT ON COLUMN billing.invoice_line.reverses_line_no IS 'Its line';
 COMMENT ON COLUMN billing.invoice_line.discarded IS 'Whether its document was discarded, so that nothing was billed';
 
@@ -261,7 +259,7 @@ COMMENT ON COLUMN billing.invoice_tax.category IS 'UNCL 5305 category';
 COMMENT ON COLUMN billing.invoice_tax.rate IS 'Per cent';
 COMMENT ON COLUMN billing.invoice_tax.exemption_reason IS 'Why no tax is charged, as printed';
 COMMENT ON COLUMN billing.invoice_tax.base IS 'Sum of the lines';
-COMMENT ON COLUMN billing.invoice_tax.tax IS 'base × rate ÷ 100, rounded once to the currency''s minor unit';
+COMMENT ON COLUMN billing.invoice_tax.tax IS 'base × rate ÷ 100, rounded once to the currency''s minor unit; of a credit note by hand, so that all credit notes of an invoice add up to its tax';
 
 CREATE FUNCTION billing_internal.guard_issued() RETURNS trigger
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_invoicing_guard_issued';

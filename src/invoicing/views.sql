@@ -135,3 +135,22 @@ COMMENT ON COLUMN billing.run_progress.estimated_end IS 'When it will be done if
 COMMENT ON COLUMN billing.run_progress.finished_at IS 'When it ended; null while it runs, or where its session broke off';
 COMMENT ON COLUMN billing.run_progress.error IS 'Why a slice failed last, if any did';
 COMMENT ON COLUMN billing.run_progress.entity_id IS 'Key of the entity';
+
+CREATE OR REPLACE FUNCTION billing_internal.invoice_messages(entity integer, documents bigint[])
+	RETURNS TABLE (document_id bigint, payload jsonb)
+	LANGUAGE SQL STABLE
+BEGIN ATOMIC
+	SELECT i.invoice_id, jsonb_build_object('number', i.number, 'account', a.code, 'customer', c.code, 'billing_date', i.billing_date,
+		'issue_date', i.issue_date, 'due_date', i.due_date, 'currency', i.currency, 'net', i.net, 'tax', i.tax, 'total', i.total)
+		|| coalesce((
+			SELECT jsonb_build_object('credits', coalesce(o.number, o.reference), 'reason_code', n.reason_code, 'void', n.is_void, 'rebill', n.rebills)
+			FROM billing.credit_note n
+			JOIN billing.invoice o ON o.entity_id = n.entity_id AND o.invoice_id = n.credits_invoice_id
+			WHERE n.entity_id = entity AND n.invoice_id = i.invoice_id), '{}')
+	FROM unnest(documents) AS q (document_id)
+	CROSS JOIN LATERAL (SELECT * FROM billing.invoice o WHERE o.entity_id = entity AND o.invoice_id = q.document_id OFFSET 0) i
+	CROSS JOIN LATERAL (SELECT * FROM billing.billing_account o WHERE o.entity_id = entity AND o.account_id = i.account_id OFFSET 0) a
+	CROSS JOIN LATERAL (SELECT * FROM billing.customer o WHERE o.entity_id = entity AND o.customer_id = a.customer_id OFFSET 0) c;
+END;
+COMMENT ON FUNCTION billing_internal.invoice_messages(integer, bigint[]) IS
+	'What messages of the outbox say about invoices and credit notes, beside the step that they are about';

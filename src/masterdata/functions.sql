@@ -14,6 +14,13 @@ CREATE OR REPLACE FUNCTION billing.add_tax_rate(
 COMMENT ON FUNCTION billing.add_tax_rate(text, text, numeric, date, date) IS
 	'Gives a tax code a rate in per cent from a day to the day before another (open); needs the duty price_manager';
 
+CREATE OR REPLACE FUNCTION billing.add_exchange_rate(
+	entity text, from_currency text, rate numeric, valid_from date, to_currency text DEFAULT NULL) RETURNS void
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_add_exchange_rate';
+COMMENT ON FUNCTION billing.add_exchange_rate(text, text, numeric, date, text) IS
+	'Says what a unit of a currency is worth in another (the entity''s own) from a day until the day of the next rate; needs the duty price_manager';
+
 CREATE OR REPLACE FUNCTION billing.add_customer(
 	entity text, customer text, name text, address text DEFAULT NULL, postal_code text DEFAULT NULL,
 	city text DEFAULT NULL, country text DEFAULT NULL, tax_id text DEFAULT NULL) RETURNS void
@@ -58,3 +65,9 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION billing_internal.verify_masterdata(integer) IS
 	'Checks of the master data';
+
+CREATE OR REPLACE FUNCTION billing.erase_personal_data(entity text, customer text, reason text) RETURNS bigint
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_masterdata_erase';
+COMMENT ON FUNCTION billing.erase_personal_data(text, text, text) IS
+	'Erases what is known of a customer as a person, from the customer and from the audit log, whose proofs go on to hold; issued documents stay; returns how many values of the log were erased; needs the duty admin';

@@ -61,6 +61,22 @@ static BillingCall add_tax_rate = {
 	  NULL }
 };
 
+static BillingCall add_exchange_rate = {
+	"price_manager",
+	5,
+	{ { "entity", ARG_ENTITY, false, NULL },
+	  { "currency", ARG_CODE, false, NULL },
+	  { "rate", ARG_NUMERIC, false, NULL },
+	  { "first day", ARG_DATE, false, NULL },
+	  { "other currency", ARG_CODE, true, NULL } },
+	{ "INSERT INTO billing.exchange_rate (entity_id, from_currency, rate, valid_from, to_currency)"
+	  " SELECT $1, $2, $3, $4, coalesce($5, e.currency) FROM billing.legal_entity e"
+	  " WHERE e.entity_id = $1",
+	  0,
+	  { 0 },
+	  NULL }
+};
+
 static BillingCall add_customer = {
 	"contract_manager",
 	8,
@@ -149,6 +165,7 @@ carry_out(FunctionCallInfo fcinfo, BillingCall *call)
 
 PG_FUNCTION_INFO_V1(billing_masterdata_add_tax_code);
 PG_FUNCTION_INFO_V1(billing_masterdata_add_tax_rate);
+PG_FUNCTION_INFO_V1(billing_masterdata_add_exchange_rate);
 PG_FUNCTION_INFO_V1(billing_masterdata_add_customer);
 PG_FUNCTION_INFO_V1(billing_masterdata_add_account);
 PG_FUNCTION_INFO_V1(billing_masterdata_add_product);
@@ -166,6 +183,13 @@ Datum
 billing_masterdata_add_tax_rate(PG_FUNCTION_ARGS)
 {
 	return carry_out(fcinfo, &add_tax_rate);
+}
+
+/* billing.add_exchange_rate(entity, from_currency, rate, valid_from, to_currency) */
+Datum
+billing_masterdata_add_exchange_rate(PG_FUNCTION_ARGS)
+{
+	return carry_out(fcinfo, &add_exchange_rate);
 }
 
 /* billing.add_customer(entity, customer, name, address, postal_code, city, country, tax_id) */

@@ -56,6 +56,8 @@ CREATE TABLE billing.customer (
 	country         text,
 	tax_id          text,
 	registration_id text,
+	segment         billing.code,
+	risk            billing.code,
 	CONSTRAINT customer_pkey PRIMARY KEY (entity_id, customer_id),
 	CONSTRAINT customer_code_key UNIQUE (entity_id, code),
 	CONSTRAINT customer_country_is_iso_3166 CHECK (country ~ '^[A-Z]{2}$'),
@@ -75,6 +77,30 @@ COMMENT ON COLUMN billing.customer.city IS 'City';
 COMMENT ON COLUMN billing.customer.country IS 'Country, ISO 3166-1 alpha-2; a document is not issued without it';
 COMMENT ON COLUMN billing.customer.tax_id IS 'Tax identifier; a document under reverse charge or for an intra-community supply is not issued without it';
 COMMENT ON COLUMN billing.customer.registration_id IS 'Identifier in the company register';
+COMMENT ON COLUMN billing.customer.segment IS 'What kind of customer it is, in the entity''s own words, such as public; conditions of approval policies ask for it';
+COMMENT ON COLUMN billing.customer.risk IS 'How risky it is to sell to, in the entity''s own words, such as high; conditions of approval policies ask for it';
+
+CREATE TABLE billing.exchange_rate (
+	entity_id        integer NOT NULL CONSTRAINT exchange_rate_entity_fkey REFERENCES billing.legal_entity,
+	exchange_rate_id bigserial,
+	from_currency    text    NOT NULL CONSTRAINT exchange_rate_from_currency_fkey REFERENCES billing.currency,
+	to_currency      text    NOT NULL CONSTRAINT exchange_rate_to_currency_fkey REFERENCES billing.currency,
+	valid_from       date    NOT NULL,
+	rate             numeric NOT NULL,
+	CONSTRAINT exchange_rate_pkey PRIMARY KEY (entity_id, exchange_rate_id),
+	CONSTRAINT exchange_rate_once_a_day UNIQUE (entity_id, from_currency, to_currency, valid_from),
+	CONSTRAINT exchange_rate_of_two_currencies CHECK (from_currency <> to_currency),
+	CONSTRAINT exchange_rate_date_finite CHECK (isfinite(valid_from)),
+	CONSTRAINT exchange_rate_in_range CHECK (rate > 0 AND rate < 1e12 AND scale(rate) <= 12)
+);
+COMMENT ON TABLE billing.exchange_rate IS
+	'What a unit of one currency is worth in another, from a day until the day of the next rate; approval compares amounts in the entity''s currency by it';
+COMMENT ON COLUMN billing.exchange_rate.entity_id IS 'The entity';
+COMMENT ON COLUMN billing.exchange_rate.exchange_rate_id IS 'Key within the entity';
+COMMENT ON COLUMN billing.exchange_rate.from_currency IS 'The currency that is converted';
+COMMENT ON COLUMN billing.exchange_rate.to_currency IS 'The currency that it is converted to';
+COMMENT ON COLUMN billing.exchange_rate.valid_from IS 'First day of the rate';
+COMMENT ON COLUMN billing.exchange_rate.rate IS 'How many units of to_currency one unit of from_currency is worth; the inverse is not derived from it';
 
 CREATE TABLE billing.billing_account (
 	entity_id               integer      NOT NULL,
@@ -258,6 +284,7 @@ COMMENT ON COLUMN billing.shared_change.meter_id IS 'The meter';
 SELECT billing_internal.protect('billing.tax_code', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.tax_rate', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.customer', 'master', 'contract_manager');
+SELECT billing_internal.protect('billing.exchange_rate', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.billing_account', 'master', 'contract_manager');
 SELECT billing_internal.protect('billing.product', 'master', 'price_manager');
 SELECT billing_internal.protect('billing.meter', 'master', 'price_manager');
@@ -275,7 +302,9 @@ GRANT UPDATE (code, name, value_field, filter, expected_tolerance) ON billing.me
 
 SELECT billing_internal.audit_table('billing.tax_code', 'tax_code', 'tax_code_id');
 SELECT billing_internal.audit_table('billing.tax_rate', 'tax_rate', 'tax_rate_id');
-SELECT billing_internal.audit_table('billing.customer', 'customer', 'customer_id');
+SELECT billing_internal.audit_table('billing.customer', 'customer', 'customer_id', 'customer_id',
+	'{name,address,postal_code,city,tax_id,registration_id}');
+SELECT billing_internal.audit_table('billing.exchange_rate', 'exchange_rate', 'exchange_rate_id');
 SELECT billing_internal.audit_table('billing.billing_account', 'billing_account', 'account_id');
 SELECT billing_internal.audit_table('billing.product', 'product', 'product_id');
 SELECT billing_internal.audit_table('billing.meter', 'meter', 'meter_id');

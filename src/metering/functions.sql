@@ -241,8 +241,15 @@ BEGIN ATOMIC
 					e.data, e.quantity, e.dimensions, e.sample)
 				AND NOT EXISTS (
 					SELECT FROM billing.audit_log a
+					CROSS JOIN LATERAL (
+						-- a record has what changed: the rest is as an earlier one left it
+						SELECT (array_agg(b.after ->> 'value_field' ORDER BY b.audit_id DESC) FILTER (WHERE b.after ? 'value_field'))[1] AS value_field,
+							(array_agg(b.after ->> 'filter' ORDER BY b.audit_id DESC) FILTER (WHERE b.after ? 'filter'))[1] AS filter
+						FROM billing.audit_log b
+						WHERE b.entity_id = a.entity_id AND b.object_type = 'meter' AND b.object_id = a.object_id AND b.audit_id <= a.audit_id
+					) past
 					WHERE a.entity_id = e.entity_id AND a.object_type = 'meter' AND a.object_id = e.meter_id::text
-						AND billing_internal.is_measured(m.aggregation, a.after ->> 'value_field', a.after ->> 'filter', m.group_by,
+						AND billing_internal.is_measured(m.aggregation, past.value_field, past.filter, m.group_by,
 							e.data, e.quantity, e.dimensions, e.sample))))
 	UNION ALL
 	SELECT 'usage events have an account and a meter', count(*), min(format('usage event %s', e.event_id))

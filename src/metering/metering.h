@@ -314,34 +314,6 @@ extern bool billing_metering_is_ambiguous(const BillingUsageGuesses *guesses);
 /* metering_suggest.c */
 extern Numeric billing_metering_confidence(int32 score);
 
-/* metering_heap.c: rows into a table and its indexes, below SQL */
-typedef struct BillingUsageDomain
-{
-	bool is_domain;
-	void *extra;
-} BillingUsageDomain;
-
-typedef struct BillingUsageWriter
-{
-	struct RelationData *table;
-	int count;					/* of the values of a row */
-	AttrNumber *attributes;		/* for each value, where it goes */
-	bool may_conflict;			/* a unique index that has a row already is no error */
-	MemoryContext rows_context; /* reset when rows have been written */
-	struct EState *estate;
-	struct ResultRelInfo *result;
-	struct TupleTableSlot **slots;
-	int gathered;
-	BillingUsageDomain *domains;
-} BillingUsageWriter;
-
-extern bool billing_metering_is_plain(Oid table);
-extern BillingUsageWriter *billing_metering_begin_write(Oid table, Oid parent,
-														const char *const *names, int count);
-extern bool billing_metering_write_row(BillingUsageWriter *writer, const Datum *values,
-									   const bool *nulls);
-extern bool billing_metering_end_write(BillingUsageWriter *writer);
-
 /* metering_key.c */
 extern bool billing_metering_take_keys(int32 entity_id, BillingUsageEvent **events, int32 count,
 									   int32 *taken);

@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "core/core.h"
+#include "core/write.h"
 #include "executor/executor.h"
 #include "metering/metering.h"
 #include "miscadmin.h"
@@ -106,8 +107,8 @@ look_up_keys(Relation table, int32 entity_id, BillingUsageEvent **events, int32 
 static bool
 write_keys(Oid table, int32 entity_id, BillingUsageEvent **events, int32 count, const bool *there)
 {
-	BillingUsageWriter *writer =
-		billing_metering_begin_write(table, InvalidOid, column_names, lengthof(column_names));
+	BillingWriter *writer =
+		billing_core_begin_plain_write(table, InvalidOid, column_names, lengthof(column_names));
 	bool nulls[lengthof(column_names)] = { false };
 	bool written = true;
 	int32 i;
@@ -126,9 +127,9 @@ write_keys(Oid table, int32 entity_id, BillingUsageEvent **events, int32 count, 
 		values[2] = UUIDPGetDatum((pg_uuid_t *) events[i]->hash);
 		values[3] = Int64GetDatum(events[i]->event_id);
 		values[4] = DateADTGetDatum(events[i]->usage_date);
-		written = billing_metering_write_row(writer, values, nulls);
+		written = billing_core_write_row(writer, values, nulls);
 	}
-	return billing_metering_end_write(writer) && written;
+	return billing_core_end_write(writer) && written;
 }
 
 /* The same in a subtransaction, which is rolled back where one is there. */

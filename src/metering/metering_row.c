@@ -7,6 +7,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "core/core.h"
+#include "core/write.h"
 #include "metering/metering.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -72,9 +73,9 @@ static bool
 write_month(const Common *common, Oid parent, BillingUsageEvent **events, int32 count)
 {
 	Oid partition = billing_metering_partition(billing_metering_month_of(events[0]->usage_date));
-	BillingUsageWriter *writer =
+	BillingWriter *writer =
 		OidIsValid(partition)
-			? billing_metering_begin_write(partition, parent, column_names, COLUMNS)
+			? billing_core_begin_plain_write(partition, parent, column_names, COLUMNS)
 			: NULL;
 	Datum values[COLUMNS];
 	bool nulls[COLUMNS];
@@ -88,9 +89,9 @@ write_month(const Common *common, Oid parent, BillingUsageEvent **events, int32 
 
 		fill_row(common, events[i], values, nulls);
 		MemoryContextSwitchTo(old);
-		(void) billing_metering_write_row(writer, values, nulls);
+		(void) billing_core_write_row(writer, values, nulls);
 	}
-	(void) billing_metering_end_write(writer);
+	(void) billing_core_end_write(writer);
 	return true;
 }
 
@@ -107,7 +108,7 @@ billing_metering_write_events(int32 entity_id, BillingUsageEvent **events, int32
 	int32 left = 0;
 	int32 from = 0;
 
-	if (!billing_metering_is_plain(parent))
+	if (!billing_core_is_plain(parent))
 		return *count == 0;
 	while (from < *count)
 	{

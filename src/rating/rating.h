@@ -45,8 +45,10 @@
 
 #include "core/call.h"
 #include "core/decimal.h"
+#include "utils/date.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
+#include "utils/snapshot.h"
 
 /* what is stored; another layout gets another number */
 #define BILLING_TARIFF_FORMAT 1
@@ -235,6 +237,19 @@ extern Datum billing_rating_rate_matrix(PG_FUNCTION_ARGS);
 /* rating_events.c */
 extern Datum billing_rating_rate_events_step(PG_FUNCTION_ARGS);
 extern Datum billing_rating_rate_events_final(PG_FUNCTION_ARGS);
+/* rating_try.c */
+extern bool billing_rating_try(FmgrInfo *flinfo, Datum tariff, Datum quantity, const int64 *events,
+							   Jsonb *dimensions, Datum *amount);
+extern bool billing_rating_prices_by_event(FmgrInfo *flinfo, Datum stored);
+
+/* rating_book.c: prices of books, each read once */
+typedef struct BillingPrices BillingPrices;
+
+extern BillingPrices *billing_rating_open_prices(int32 entity_id, Snapshot snapshot);
+extern Datum billing_rating_price_on(BillingPrices *prices, int64 price_book_id, int64 product_id,
+									 DateADT day);
+extern void billing_rating_close_prices(BillingPrices *prices);
+
 /* rating_price.c: finds a price book by code */
 extern BillingStatement billing_rating_price_book;
 

@@ -112,6 +112,40 @@ rate_line(FunctionCallInfo fcinfo, Datum *result, char **error)
 	return false;
 }
 
+/*
+ * Rate a quantity, with its number of events where that is not NULL, and the
+ * group keys where those are not; false where that cannot be done, or not as a
+ * line of an invoice.  flinfo needs no more than a memory context.
+ */
+bool
+billing_rating_try(FmgrInfo *flinfo, Datum tariff, Datum quantity, const int64 *events,
+				   Jsonb *dimensions, Datum *amount)
+{
+	LOCAL_FCINFO(rate, 4);
+	char *error;
+
+	InitFunctionCallInfoData(*rate, flinfo, 4, InvalidOid, NULL, NULL);
+	rate->args[0].value = tariff;
+	rate->args[0].isnull = false;
+	rate->args[1].value = quantity;
+	rate->args[1].isnull = false;
+	rate->args[2].value = events != NULL ? Int64GetDatum(*events) : (Datum) 0;
+	rate->args[2].isnull = events == NULL;
+	rate->args[3].value = JsonbPGetDatum(dimensions);
+	rate->args[3].isnull = dimensions == NULL;
+	return rate_line(rate, amount, &error) && !rate->isnull;
+}
+
+/* Whether a tariff bounds what one event costs, so that a period is rated event by event. */
+bool
+billing_rating_prices_by_event(FmgrInfo *flinfo, Datum stored)
+{
+	BillingTariffBuffer buffer;
+	const BillingTariff *tariff = billing_rating_fetch(flinfo, stored, &buffer);
+
+	return (tariff->terms & ((1 << BILLING_TERM_EVENT_MIN) | (1 << BILLING_TERM_EVENT_MAX))) != 0;
+}
+
 /* The state of try_rate_events(): that of rate_events(), until an event cannot be rated. */
 typedef struct TryEvents
 {
@@ -160,11 +194,7 @@ billing_rating_error(PG_FUNCTION_ARGS)
 Datum
 billing_rating_prices_events(PG_FUNCTION_ARGS)
 {
-	BillingTariffBuffer buffer;
-	const BillingTariff *tariff = billing_rating_fetch(fcinfo->flinfo, PG_GETARG_DATUM(0), &buffer);
-
-	PG_RETURN_BOOL(
-		(tariff->terms & ((1 << BILLING_TERM_EVENT_MIN) | (1 << BILLING_TERM_EVENT_MAX))) != 0);
+	PG_RETURN_BOOL(billing_rating_prices_by_event(fcinfo->flinfo, PG_GETARG_DATUM(0)));
 }
 
 /* billing_internal.try_rate_events_step(internal, billing.tariff, numeric) RETURNS internal */

@@ -252,16 +252,18 @@ CREATE OR REPLACE FUNCTION billing.backfill_usage(entity text, events jsonb, rea
 COMMENT ON FUNCTION billing.backfill_usage(text, jsonb, text) IS
 	'Brings in CloudEvents of the past, however late: at once, or after approval, as billing.void_usage(); needs the duty biller';
 
-CREATE OR REPLACE FUNCTION billing.approve_usage_correction(entity text, correction text, reason text DEFAULT NULL) RETURNS void
+CREATE OR REPLACE FUNCTION billing.approve_usage_correction(
+	entity text, correction text, reason text DEFAULT NULL, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_usage_approve_correction';
-COMMENT ON FUNCTION billing.approve_usage_correction(text, text, text) IS
+COMMENT ON FUNCTION billing.approve_usage_correction(text, text, text, integer) IS
 	'Approves a correction of usage that waits, and carries it out; needs the duty approver with a limit for what it is worth, and another person than its maker';
 
-CREATE OR REPLACE FUNCTION billing.reject_usage_correction(entity text, correction text, reason text) RETURNS void
+CREATE OR REPLACE FUNCTION billing.reject_usage_correction(
+	entity text, correction text, reason text, version integer DEFAULT NULL) RETURNS void
 	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_usage_reject_correction';
-COMMENT ON FUNCTION billing.reject_usage_correction(text, text, text) IS
+COMMENT ON FUNCTION billing.reject_usage_correction(text, text, text, integer) IS
 	'Refuses a correction of usage that waits: nothing is changed; needs the duty approver and another person than its maker';
 
 CREATE OR REPLACE FUNCTION billing_internal.verify_usage_corrections(entity integer)

@@ -336,7 +336,7 @@ CREATE TABLE billing.usage_alert_raised (
 	CONSTRAINT usage_alert_raised_alert_fkey FOREIGN KEY (entity_id, alert_id) REFERENCES billing.usage_alert
 );
 COMMENT ON TABLE billing.usage_alert_raised IS
-	'Alerts that were raised, once for each alert and billing period, whatever became of the usage since; the outbox will be fed from here';
+	'Alerts that were raised, once for each alert and billing period, whatever became of the usage since; each is a message of the outbox';
 COMMENT ON COLUMN billing.usage_alert_raised.entity_id IS 'The entity';
 COMMENT ON COLUMN billing.usage_alert_raised.alert_id IS 'The alert';
 COMMENT ON COLUMN billing.usage_alert_raised.period_start IS 'First day of the billing period of the contract';
@@ -361,3 +361,12 @@ SELECT billing_internal.protect('billing.usage_alert_raised', 'append_only');
 SELECT billing_internal.protect('billing.usage_alert_check', 'document');
 
 SELECT billing_internal.audit_table('billing.usage_alert', 'usage_alert', 'alert_id');
+
+CREATE FUNCTION billing_internal.send_alerts() RETURNS trigger
+	SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	LANGUAGE C AS 'MODULE_PATHNAME', 'billing_usage_send_alerts';
+COMMENT ON FUNCTION billing_internal.send_alerts() IS
+	'Statement trigger: writes a message to the outbox for every alert that a statement raised';
+
+CREATE TRIGGER z_send_message AFTER INSERT ON billing.usage_alert_raised REFERENCING NEW TABLE AS new_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION billing_internal.send_alerts();

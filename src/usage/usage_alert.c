@@ -16,6 +16,7 @@
 #include "core/core.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "workflow/workflow.h"
 
 /* Accounts that one statement measures. */
 #define SLICE_ACCOUNTS 500
@@ -144,6 +145,25 @@ static BillingStatement record_check = {
 	NULL
 };
 
+/* new_rows: alerts that were raised */
+static BillingStatement send_raised = {
+	"INSERT INTO billing.outbox (entity_id, type, payload)"
+	" SELECT n.entity_id, o.type, jsonb_build_object('alert', n.alert_id, 'account', a.code,"
+	"  'contract', c.code, 'item', i.code, 'period_start', n.period_start, 'period_end', n.period_end,"
+	"  'through_date', n.through_date, 'threshold_quantity', u.threshold_quantity,"
+	"  'threshold_amount', u.threshold_amount, 'quantity', n.quantity, 'amount', n.amount,"
+	"  'currency', n.currency, 'raised_at', n.raised_at)"
+	" FROM new_rows n"
+	" JOIN billing.usage_alert u ON u.entity_id = n.entity_id AND u.alert_id = n.alert_id"
+	" JOIN billing.contract_item i ON i.entity_id = u.entity_id AND i.item_id = u.item_id"
+	" JOIN billing.contract c ON c.entity_id = i.entity_id AND c.contract_id = i.contract_id"
+	" JOIN billing.billing_account a ON a.entity_id = u.entity_id AND a.account_id = u.account_id"
+	" JOIN billing.outbox_type o ON o.kind = 'usage_alert' AND o.action = 'raise'",
+	0,
+	{ 0 },
+	NULL
+};
+
 /* Raise what is due in one period, and return how many alerts that were. */
 static int64
 raise_in_period(int32 entity_id, DateADT today, int32 periods_back)
@@ -230,6 +250,7 @@ PG_FUNCTION_INFO_V1(billing_usage_add_alert);
 PG_FUNCTION_INFO_V1(billing_usage_end_alert);
 PG_FUNCTION_INFO_V1(billing_usage_raise_alerts);
 PG_FUNCTION_INFO_V1(billing_usage_raise_all_alerts);
+PG_FUNCTION_INFO_V1(billing_usage_send_alerts);
 
 /*
  * billing.add_usage_alert(entity text, contract text, item text, quantity numeric, amount numeric)
@@ -321,4 +342,12 @@ billing_usage_raise_all_alerts(PG_FUNCTION_ARGS)
 	for (i = 0; i < count; i++)
 		(void) raise_in_entity(entities[i]);
 	PG_RETURN_VOID();
+}
+
+/* billing_internal.send_alerts() RETURNS trigger, AFTER INSERT STATEMENT with the transition table new_rows */
+Datum
+billing_usage_send_alerts(PG_FUNCTION_ARGS)
+{
+	billing_workflow_send_rows(fcinfo, &send_raised);
+	PG_RETURN_POINTER(NULL);
 }

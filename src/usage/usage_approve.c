@@ -92,8 +92,9 @@ carry_out_approved(BillingCorrection *correction)
 }
 
 /*
- * Decide about a correction: entity, correction, reason.  One that is approved is
- * carried out first, so that the approver's limit holds against what it is worth now.
+ * Decide about a correction: entity, correction, reason, version.  One that is approved is
+ * carried out first, so that the approver's limit holds against what it is worth now.  Where
+ * several are asked, it is the last of them who has it carried out.
  */
 static void
 decide(FunctionCallInfo fcinfo, const char *action, const char *reason, bool approve)
@@ -102,10 +103,10 @@ decide(FunctionCallInfo fcinfo, const char *action, const char *reason, bool app
 	BillingCorrection correction = { 0 };
 	Datum values[2];
 	Datum id;
+	bool is_asked;
 
 	correction.usage.entity_id = billing_core_arg_entity(fcinfo, 0);
 	correction.batch.entity_id = correction.usage.entity_id;
-	billing_core_require_duty(correction.usage.entity_id, "approver");
 	SPI_connect();
 	billing_usage_wait_for_corrections(correction.usage.entity_id);
 	values[0] = Int32GetDatum(correction.usage.entity_id);
@@ -116,6 +117,17 @@ decide(FunctionCallInfo fcinfo, const char *action, const char *reason, bool app
 						errhint("billing.usage_corrections lists them, such as U123.")));
 	id = billing_core_value(0, 0, NULL);
 	correction.usage.correction_id = DatumGetInt64(id);
+	billing_workflow_expect_version(fcinfo, 3, correction.usage.entity_id,
+									correction.usage.correction_id);
+	if (!billing_workflow_is_decided(correction.usage.entity_id, correction.usage.correction_id,
+									 action, reason, &is_asked))
+	{
+		SPI_finish();
+		return;
+	}
+	if (!is_asked)
+		billing_core_require_duty(correction.usage.entity_id, "approver");
+	(void) billing_core_run(&find_correction, values, NULL, false);
 	if (approve && strcmp(billing_core_text_value(0, 1), "pending_approval") == 0)
 		carry_out_approved(&correction);
 	billing_workflow_advance(correction.usage.entity_id,
@@ -128,7 +140,7 @@ decide(FunctionCallInfo fcinfo, const char *action, const char *reason, bool app
 PG_FUNCTION_INFO_V1(billing_usage_approve_correction);
 PG_FUNCTION_INFO_V1(billing_usage_reject_correction);
 
-/* billing.approve_usage_correction(entity text, correction text, reason text) RETURNS void */
+/* billing.approve_usage_correction(entity text, correction text, reason text, version integer) RETURNS void */
 Datum
 billing_usage_approve_correction(PG_FUNCTION_ARGS)
 {
@@ -136,7 +148,7 @@ billing_usage_approve_correction(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* billing.reject_usage_correction(entity text, correction text, reason text) RETURNS void: the reason is a must */
+/* billing.reject_usage_correction(entity text, correction text, reason text, version integer) RETURNS void: the reason is a must */
 Datum
 billing_usage_reject_correction(PG_FUNCTION_ARGS)
 {

@@ -20,6 +20,7 @@
 #include "usage/usage_correct.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "workflow/workflow.h"
 #include "utils/resowner.h"
 
 /* How many events one correction may touch. */
@@ -325,6 +326,9 @@ write_down(const Request *request, Datum taken_back, bool stands)
 	SPI_connect();
 	(void) billing_core_run(&write_document, values, NULL, false);
 	reference = billing_core_text_value(0, 0);
+	if (!stands)
+		billing_workflow_open_requests(usage->entity_id,
+									   billing_workflow_set_of(usage->correction_id));
 	SPI_finish();
 	return reference;
 }

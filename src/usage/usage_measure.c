@@ -85,18 +85,18 @@ find_name(const char *const *names, int nnames, const char *name, const char *wh
 			errmsg("%s \"%s\" does not exist", what, name), errhint("Use one of %s.", known.data));
 }
 
-/* Read the percentile, or take the default. */
+/* Set the percentile, or take the default where it is NULL. */
 static void
-read_percentile(FunctionCallInfo fcinfo, BillingUsageNumber *percentile)
+set_percentile(BillingUsageNumber *percentile, Numeric value)
 {
 	BillingUsageNumber none = { .as.value = 0, .scale = 0 };
 	BillingUsageNumber all = { .as.value = 100, .scale = 0 };
 
 	percentile->as.value = DEFAULT_PERCENTILE;
 	percentile->scale = 0;
-	if (PG_ARGISNULL(ARG_PERCENTILE))
+	if (value == NULL)
 		return;
-	billing_usage_number_set(percentile, PG_GETARG_NUMERIC(ARG_PERCENTILE));
+	billing_usage_number_set(percentile, value);
 	if (percentile->scale == BILLING_USAGE_BIG ||
 		billing_usage_number_compare(percentile, &none) <= 0 ||
 		billing_usage_number_compare(percentile, &all) > 0)
@@ -106,6 +106,28 @@ read_percentile(FunctionCallInfo fcinfo, BillingUsageNumber *percentile)
 				errhint("Use 95 for the 95th percentile."));
 }
 
+/*
+ * Set how usage is measured, in the current memory context; zone, percentile and
+ * rounding may be NULL.
+ */
+void
+billing_usage_set_aggregation(BillingMeasureTerms *terms, const char *aggregation, const char *zone,
+							  Numeric percentile, const char *rounding)
+{
+	terms->aggregation =
+		find_name(aggregation_names, lengthof(aggregation_names), aggregation, "aggregation");
+	if (terms->aggregation == BILLING_AGGREGATION_TIME_WEIGHTED)
+	{
+		terms->zone_name = pstrdup(zone);
+		terms->zone = billing_usage_zone(terms->zone_name);
+	}
+	if (terms->aggregation == BILLING_AGGREGATION_PERCENTILE)
+		set_percentile(&terms->percentile, percentile);
+	if (rounding != NULL)
+		terms->rounding =
+			find_name(rounding_names, lengthof(rounding_names), rounding, "rounding of quantity");
+}
+
 /* Read what is asked for into the current memory context. */
 static void
 read_terms(FunctionCallInfo fcinfo, BillingMeasureTerms *terms)
@@ -113,21 +135,19 @@ read_terms(FunctionCallInfo fcinfo, BillingMeasureTerms *terms)
 	char *aggregation = billing_core_arg_code(fcinfo, ARG_AGGREGATION, "aggregation");
 	char *rounding = billing_core_arg_optional_code(fcinfo, ARG_ROUNDING, "rounding of quantity");
 
-	terms->aggregation =
-		find_name(aggregation_names, lengthof(aggregation_names), aggregation, "aggregation");
+	billing_usage_set_aggregation(terms, aggregation,
+								  strcmp(aggregation, "time_weighted") == 0
+									  ? billing_core_arg_code(fcinfo, ARG_TIME_ZONE, "time zone")
+									  : NULL,
+								  PG_ARGISNULL(ARG_PERCENTILE) ? NULL
+															   : PG_GETARG_NUMERIC(ARG_PERCENTILE),
+								  rounding);
 	terms->period_start = billing_core_arg_date(fcinfo, ARG_PERIOD_START, "period start");
 	terms->period_end = billing_core_arg_date(fcinfo, ARG_PERIOD_END, "period end");
 	if (terms->period_end < terms->period_start)
 		ereport(ERROR, errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 				errmsg("the period ends before it starts"),
 				errhint("The period end is the day after its last day."));
-	if (terms->aggregation == BILLING_AGGREGATION_TIME_WEIGHTED)
-	{
-		terms->zone_name = billing_core_arg_code(fcinfo, ARG_TIME_ZONE, "time zone");
-		terms->zone = billing_usage_zone(terms->zone_name);
-	}
-	if (terms->aggregation == BILLING_AGGREGATION_PERCENTILE)
-		read_percentile(fcinfo, &terms->percentile);
 	terms->time_unit =
 		PG_ARGISNULL(ARG_TIME_UNIT)
 			? 1
@@ -136,9 +156,6 @@ read_terms(FunctionCallInfo fcinfo, BillingMeasureTerms *terms)
 	if (terms->has_scale)
 		terms->scale = billing_core_arg_int(fcinfo, ARG_SCALE, "decimals of the quantity",
 											-MAX_SCALE, MAX_SCALE);
-	if (rounding != NULL)
-		terms->rounding =
-			find_name(rounding_names, lengthof(rounding_names), rounding, "rounding of quantity");
 }
 
 /* Add the sum and the events of a row's days in the period. */
@@ -164,12 +181,11 @@ add_sums(BillingMeasure *measure, BillingUsageReader *reader)
 
 /* Add the events of a row's sample in the period. */
 static void
-add_samples(FunctionCallInfo fcinfo, BillingMeasure *measure, BillingUsageReader *reader)
+add_samples(BillingMeasure *measure, BillingUsageReader *reader, text *value)
 {
 	BillingSample sample = { 0 };
 	BillingUsageDay day;
 	MemoryContext caller;
-	text *value;
 
 	while (billing_usage_next(reader, &day) && day.day < measure->terms.period_end)
 	{
@@ -178,11 +194,10 @@ add_samples(FunctionCallInfo fcinfo, BillingMeasure *measure, BillingUsageReader
 	}
 	if (sample.events == 0)
 		return;
-	if (PG_ARGISNULL(ARG_SAMPLE))
+	if (value == NULL)
 		ereport(ERROR, errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
 				errmsg("usage of a meter that counts samples has no sample"),
 				errhint("Rebuild the roll-ups of the meter."));
-	value = PG_GETARG_TEXT_PP(ARG_SAMPLE);
 	if (measure->samples.is_text)
 		sample.text = text_to_cstring(value);
 	else if (!billing_usage_number_parse(&sample.number, VARDATA_ANY(value),
@@ -215,14 +230,35 @@ add_levels(BillingMeasure *measure, BillingUsageReader *reader, bool recomputed)
 	}
 }
 
-/* Start in a memory context. */
-static BillingMeasure *
-start(MemoryContext context)
+/* Start to measure in a memory context; what is asked for is set before the first cell is added. */
+BillingMeasure *
+billing_usage_start_measure(MemoryContext context)
 {
 	BillingMeasure *measure = MemoryContextAllocZero(context, sizeof(BillingMeasure));
 
 	measure->context = context;
 	return measure;
+}
+
+/* Add a cell: its days, its sample or NULL, and whether its days replace those of other cells. */
+void
+billing_usage_add_cell(BillingMeasure *measure, const struct varlena *days, text *sample,
+					   bool recomputed)
+{
+	BillingUsageReader reader;
+
+	measure->samples.is_text = measure->terms.aggregation == BILLING_AGGREGATION_UNIQUE_COUNT;
+	billing_usage_read(&reader, days);
+	if (has_levels(measure->terms.aggregation))
+		add_levels(measure, &reader, recomputed);
+	else if (recomputed)
+		ereport(ERROR, errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
+				errmsg("recomputed days have a meaning only for latest and time_weighted"),
+				errhint("Give the tail of other meters as what is added."));
+	else if (has_samples(measure->terms.aggregation))
+		add_samples(measure, &reader, sample);
+	else
+		add_sums(measure, &reader);
 }
 
 /* Read what is asked for. */
@@ -232,7 +268,6 @@ read_first_row(FunctionCallInfo fcinfo, BillingMeasure *measure)
 	MemoryContext caller = MemoryContextSwitchTo(measure->context);
 
 	read_terms(fcinfo, &measure->terms);
-	measure->samples.is_text = measure->terms.aggregation == BILLING_AGGREGATION_UNIQUE_COUNT;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -247,7 +282,6 @@ billing_usage_measure_step(PG_FUNCTION_ARGS)
 	BillingMeasure *measure = PG_ARGISNULL(0) ? NULL : (BillingMeasure *) PG_GETARG_POINTER(0);
 	bool recomputed = !PG_ARGISNULL(ARG_RECOMPUTED) && PG_GETARG_BOOL(ARG_RECOMPUTED);
 	struct varlena *stored;
-	BillingUsageReader reader;
 
 	if (PG_ARGISNULL(ARG_DAYS))
 	{
@@ -257,21 +291,13 @@ billing_usage_measure_step(PG_FUNCTION_ARGS)
 	}
 	if (measure == NULL)
 	{
-		measure = start(aggregate);
+		measure = billing_usage_start_measure(aggregate);
 		read_first_row(fcinfo, measure);
 	}
 	stored = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(ARG_DAYS));
-	billing_usage_read(&reader, stored);
-	if (has_levels(measure->terms.aggregation))
-		add_levels(measure, &reader, recomputed);
-	else if (recomputed)
-		ereport(ERROR, errcode(ERRCODE_BILLING_INVALID_ARGUMENT),
-				errmsg("recomputed days have a meaning only for latest and time_weighted"),
-				errhint("Give the tail of other meters as what is added."));
-	else if (has_samples(measure->terms.aggregation))
-		add_samples(fcinfo, measure, &reader);
-	else
-		add_sums(measure, &reader);
+	billing_usage_add_cell(measure, stored,
+						   PG_ARGISNULL(ARG_SAMPLE) ? NULL : PG_GETARG_TEXT_PP(ARG_SAMPLE),
+						   recomputed);
 	PG_FREE_IF_COPY(stored, ARG_DAYS);
 	PG_RETURN_POINTER(measure);
 }
@@ -289,7 +315,7 @@ billing_usage_measure_combine(PG_FUNCTION_ARGS)
 	{
 		if (measure == NULL)
 		{
-			measure = start(aggregate);
+			measure = billing_usage_start_measure(aggregate);
 			measure->terms = other->terms;
 			measure->terms.percentile = billing_usage_number_copy(&other->terms.percentile);
 			if (other->terms.zone_name != NULL)
@@ -383,7 +409,7 @@ billing_usage_measure_serialize(PG_FUNCTION_ARGS)
 Datum
 billing_usage_measure_deserialize(PG_FUNCTION_ARGS)
 {
-	BillingMeasure *measure = start(CurrentMemoryContext);
+	BillingMeasure *measure = billing_usage_start_measure(CurrentMemoryContext);
 	BillingUsageReader reader;
 	int64 count;
 
@@ -445,6 +471,15 @@ work_out(BillingMeasure *measure, int64 *events)
 	return count;
 }
 
+/* What was added comes to: the quantity, rounded, and the events. */
+Numeric
+billing_usage_finish_measure(BillingMeasure *measure, int64 *events)
+{
+	BillingUsageNumber quantity = work_out(measure, events);
+
+	return finish(&quantity, &measure->terms);
+}
+
 /* The row type of the result, looked up once per statement. */
 static TupleDesc
 result_type(FunctionCallInfo fcinfo)
@@ -480,12 +515,8 @@ billing_usage_measure_final(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		values[0] = NumericGetDatum(int64_to_numeric(0));
 	else
-	{
-		BillingMeasure *measure = (BillingMeasure *) PG_GETARG_POINTER(0);
-		BillingUsageNumber quantity = work_out(measure, &events);
-
-		values[0] = NumericGetDatum(finish(&quantity, &measure->terms));
-	}
+		values[0] = NumericGetDatum(
+			billing_usage_finish_measure((BillingMeasure *) PG_GETARG_POINTER(0), &events));
 	values[1] = Int64GetDatum(events);
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }

@@ -82,6 +82,15 @@ typedef struct BillingMeasure
 	BillingLevelDays days;
 } BillingMeasure;
 
+/* usage_measure.c */
+extern void billing_usage_set_aggregation(BillingMeasureTerms *terms, const char *aggregation,
+										  const char *zone, Numeric percentile,
+										  const char *rounding);
+extern BillingMeasure *billing_usage_start_measure(MemoryContext context);
+extern void billing_usage_add_cell(BillingMeasure *measure, const struct varlena *days,
+								   text *sample, bool recomputed);
+extern Numeric billing_usage_finish_measure(BillingMeasure *measure, int64 *events);
+
 /* usage_measure_sample.c */
 extern void billing_usage_add_sample(BillingSampleSet *set, const BillingSample *sample);
 extern BillingUsageNumber billing_usage_sample_result(BillingSampleSet *set,

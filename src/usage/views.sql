@@ -450,9 +450,11 @@ GRANT SELECT ON billing.usage_daily TO billing_user;
 CREATE OR REPLACE FUNCTION billing_internal.usage_months() RETURNS TABLE (month date)
 	LANGUAGE SQL STABLE
 BEGIN ATOMIC
-	SELECT to_date(right(p.relid::regclass::text, 7), 'YYYY_MM')
+	-- not the name as regclass writes it, which depends on settings
+	SELECT to_date(right(c.relname, 7), 'YYYY_MM')
 	FROM pg_partition_tree('billing.usage_event'::regclass) p
-	WHERE p.isleaf AND p.relid::regclass::text ~ '\musage_event_[0-9]{4}_[0-9]{2}$';
+	JOIN pg_class c ON c.oid = p.relid
+	WHERE p.isleaf AND c.relname ~ '^usage_event_[0-9]{4}_[0-9]{2}$';
 END;
 COMMENT ON FUNCTION billing_internal.usage_months() IS
 	'The months whose events are there, and cannot be detached until the transaction ends';

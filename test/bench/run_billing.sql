@@ -180,6 +180,8 @@ BEGIN
 END $$;
 SELECT current_setting('shared_preload_libraries') ~ 'billing_erp' AND current_setting('billing_erp.run_workers', true) IS NOT NULL AS has_workers \gset
 \if :has_workers
+	-- nothing else in the background: a check of everything is due once a day, from the first moment on
+	SELECT billing.set_task(task, enabled => false) FROM billing.worker_status;
 	ALTER SYSTEM SET billing_erp.worker_interval = '1s';
 	SELECT format('ALTER SYSTEM SET billing_erp.databases = %L', quote_ident(current_database())) \gexec
 	ALTER SYSTEM SET billing_erp.run_workers = 2;
@@ -240,7 +242,9 @@ RESET SESSION AUTHORIZATION;
 SELECT what, round(seconds, 2) AS seconds, round(cpu, 2) AS processor, round(:accounts / seconds) AS "accounts/s",
 	round(cpu * 1000000 / :accounts, 1) AS "processor, us/account"
 FROM public.timing;
-SELECT coalesce(string_agg(problem, '; '), 'all were issued, billing.verify() is clean') AS check
+-- billing.verify() derives every account from its contract on: that of many takes longer than all that is measured here
+SELECT :accounts <= 50000 AS verified \gset
+SELECT coalesce(string_agg(problem, '; '), 'all were issued' || CASE WHEN :'verified' THEN ', billing.verify() is clean' ELSE '' END) AS check
 FROM (
 	SELECT format('%s invoices of %s were issued through %s', count(i.number), :accounts, r.through_date) AS problem
 	FROM billing.billing_run r
@@ -249,9 +253,14 @@ FROM (
 	GROUP BY r.run_id, r.through_date
 	HAVING count(i.number) <> :accounts
 	UNION ALL
+	SELECT 'the numbers have gaps' FROM billing.invoice HAVING count(*) <> max(sequence) OR count(DISTINCT sequence) <> count(*)
+	UNION ALL
+	SELECT 'lines do not add up to their invoices'
+	WHERE (SELECT sum(net) FROM billing.invoice) <> (SELECT sum(amount) FROM billing.invoice_line)
+	UNION ALL
 	SELECT 'the empty run wrote documents' WHERE (SELECT max(document_id) FROM billing.document) > :last_document
 	UNION ALL
-	SELECT format('%s: %s', v.invariant, v.violations) FROM billing.verify('bench') v WHERE v.violations > 0
+	SELECT format('%s: %s', v.invariant, v.violations) FROM billing.verify('bench') v WHERE :'verified' AND v.violations > 0
 ) p;
 
 -- Invoices per second, by the clock or by processor time: of one thing that was timed, and of another
@@ -275,5 +284,6 @@ INSERT INTO public.bench_result (what, value, unit, baseline, base_value)
 SELECT format('memory of a worker at its most, %s accounts', :accounts), max(memory), 'MB', 'when a tenth was billed',
 	max(memory) FILTER (WHERE progress <= 0.1)
 FROM public.worker_sample
+WHERE pid IN (SELECT worker_pid FROM billing.run_slice)
 HAVING count(*) > 0;
 INSERT INTO public.bench_result (what, value, unit) VALUES ('memory of the session at its most', :session_memory, 'MB');

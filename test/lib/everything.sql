@@ -14,9 +14,17 @@ SELECT billing.grant_duty(e, 'ada', d, '2020-01-01') FROM unnest('{acme,yen,dina
 SELECT billing.grant_duty(e, 'bob', 'approver', approval_limit => NULL), billing.grant_duty(e, 'app', 'application') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.grant_duty('dinar', 'bob', 'accountant');
 SELECT billing.set_task('verify', run_every => '12 hours');
+SELECT billing.add_outbox_consumer('acme', 'ledger', 'books what is issued', warn_after => '2 hours');
 SELECT billing.set_usage_policy('yen', correction_limit => 0);
 SELECT billing.set_usage_policy('acme', late_after_days => 3660, correction_limit => 100, suggestion_threshold => 0.9, retention_months => 120);
 SELECT billing.set_billing_policy('acme', 1000000, 10000, 1000, 6, 'validate', '06:30'), billing.set_billing_policy('yen', max_lines => 500);
+SELECT billing.set_parent_entity('yen', 'acme');
+SELECT billing.set_approval_policy('acme', 'large', 'invoice', 'amount >= 1000000 and (risk = ''high'' or ''seat'' in categories)',
+	'[{"duty": "approver", "needed": 2, "deadline": "2 days", "escalate_to": "admin"}, {"person": "bob"}]', 10, '2020-01-01', reason => 'two pairs of eyes'),
+	billing.set_approval_policy('acme', 'large', 'invoice', 'amount >= 2000000', '[{"duty": "approver"}]', 10, '2026-01-01');
+-- States of their own, and documents that are asked for, one of them in such a state
+SELECT billing.add_state(e, 'contract_amendment', 'board', 'pending_approval', 'approved', 'pass_board', 'accountant', deadline => '10 days'),
+	billing.drop_state(e, 'contract_amendment', 'legal_review') FROM unnest('{acme,yen,dinar}'::text[]) e;
 UPDATE billing.legal_entity SET zero_invoices = 'issue', city = 'Bärlin' WHERE code = 'acme';
 
 SET SESSION AUTHORIZATION ada;
@@ -40,16 +48,46 @@ SELECT billing.ingest_usage(e, (SELECT jsonb_agg(jsonb_build_object('id', 'vm' |
 	(1, '{"vm": {"cores": 4, "size": "xl"}, "region": "E\t\"U\""}'::jsonb), (2, '{"test": true}')) v (n, d))) FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.expect_usage(e, 'switch', '1 hour', '15 minutes', note => 'ask the operator'), billing.record_heartbeat(e, 'switch', '2026-02-20T10:00:00Z') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.resolve_exception('yen', exception_id, 'not ours') FROM billing.open_exception WHERE entity = 'yen' AND kind = 'usage_unknown_subject' ORDER BY exception_id LIMIT 1;
+INSERT INTO billing.exchange_rate (entity_id, from_currency, to_currency, valid_from, rate) SELECT entity_id, 'USD', currency, '2026-01-01', 0.123456789012 FROM billing.legal_entity WHERE code IN ('acme', 'yen');
+UPDATE billing.customer SET segment = 'public', risk = 'high';
 CALL billing.run_billing('acme', '2026-02-28');
 CALL billing.run_billing('yen', '2026-02-28');
 CALL billing.run_billing('dinar', '2026-02-28');
 SELECT billing.validate_invoices(entity, reference) FROM billing.invoice_overview WHERE account NOT IN ('draft', 'discarded');
 SELECT billing.discard_invoice(entity, reference, 'not wanted') FROM billing.invoice_overview WHERE account = 'discarded';
+SELECT billing.take_action(e, billing.request_document(e, 'contract_amendment', 'contract issued', 100, 'EUR', '{"seats": 12}', 'more'), 'submit') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SET SESSION AUTHORIZATION bob;
+SELECT billing.take_action(l.code, 'R' || d.document_id, 'approve', reason => 'fine') FROM billing.document d JOIN billing.legal_entity l USING (entity_id) WHERE d.kind = 'contract_amendment';
 SELECT billing.approve_invoice(entity, reference, 'fine') FROM billing.invoice_overview WHERE account IN ('issued', 'approved') AND state = 'pending_approval';
 SELECT billing.reject_invoice(entity, reference, 'odd') FROM (SELECT * FROM billing.invoice_overview WHERE account = 'pending' AND state = 'pending_approval' ORDER BY reference LIMIT 1) i;
 SET SESSION AUTHORIZATION ada;
 SELECT billing.issue_invoice(entity, reference) FROM billing.invoice_overview WHERE account = 'issued';
+-- Two approvals are asked for: one is there, of one document, and both, of another; a day's limit, a delegate, an absence, a manager
+RESET SESSION AUTHORIZATION;
+SELECT billing.add_person('cat', 'Cat'), billing.grant_duty('yen', 'cat', 'approver', daily_limit => 1000000);
+SELECT billing.set_approval_policy('yen', 'amendments', 'contract_amendment', NULL, '[{"duty": "approver", "needed": 2, "min_limit": false, "deadline": "2 days", "escalate_to": "admin"}]');
+SELECT billing.delegate('yen', 'cat', '2026-01-01', '2026-02-01', 'approver', 500, 'a month off', 'bob'), billing.set_absence('yen', '2026-01-01', '2026-02-01', reason => 'a month off', person => 'bob'),
+	billing.set_manager('yen', 'ada', 'bob'), billing.set_contract_owner('yen', 'issued', 'bob');
+SET SESSION AUTHORIZATION ada;
+SELECT billing.take_action('yen', billing.request_document('yen', 'contract_amendment', subject, 5000, 'JPY', '{}', 'more'), 'submit') FROM unnest('{one,two}'::text[]) subject;
+SET SESSION AUTHORIZATION bob;
+SELECT billing.decide('yen', array_agg(document), 'approve', 'fine') FROM billing.my_approvals WHERE entity = 'yen';
+SET SESSION AUTHORIZATION app;
+-- one transaction, as act_as() ends with it; but no COMMIT, as files take all of this back
+SELECT billing.act_as('cat') \; SELECT billing.decide('yen', array_agg(document), 'approve') FROM (SELECT document FROM billing.my_approvals WHERE entity = 'yen' ORDER BY document_id LIMIT 1) d \; SELECT billing.act_as(NULL);
+-- Credit notes by hand: one issued, one that waits; and a reason of the house
+RESET SESSION AUTHORIZATION;
+SET ROLE billing_owner;
+INSERT INTO billing.credit_reason (reason_code, is_concession, rebills, voids, description) VALUES ('jubilee', true, false, false, 'a present');
+RESET ROLE;
+SET SESSION AUTHORIZATION ada;
+SELECT billing.credit_invoice('dinar', number, 'jubilee', '[{"line": 1, "amount": "1.005"}]', 'fifty years') FROM (SELECT number FROM billing.invoice_overview WHERE entity = 'dinar' AND state = 'issued' ORDER BY invoice_id LIMIT 1) i;
+SELECT billing.validate_invoices('dinar', reference) FROM billing.invoice_overview WHERE entity = 'dinar' AND kind = 'credit_note';
+SET SESSION AUTHORIZATION bob;
+SELECT billing.approve_invoice('dinar', reference) FROM billing.invoice_overview WHERE entity = 'dinar' AND kind = 'credit_note' AND state = 'pending_approval';
+SET SESSION AUTHORIZATION ada;
+SELECT billing.issue_invoices('dinar');
+SELECT billing.void_invoice('dinar', number, note => 'twice') FROM (SELECT number FROM billing.invoice_overview WHERE entity = 'dinar' AND kind = 'invoice' AND state = 'issued' ORDER BY invoice_id DESC LIMIT 1) i;
 -- What was billed is no longer right: a credit and a re-charge, a credit note
 SELECT billing.change_item(e, 'issued', 'seats', '2026-02-10', 12, reason => 'more'), billing.end_contract(e, 'approved', '2026-02-15') FROM unnest('{acme,yen,dinar}'::text[]) e;
 SELECT billing.ingest_usage('acme', '[{"id": "late", "source": "switch", "type": "calls", "subject": "issued", "time": "2026-02-02T10:00:00Z", "data": {"quantity": "2.5"}}]');
@@ -77,6 +115,7 @@ RESET SESSION AUTHORIZATION;
 -- Events are in the roll-ups, in this transaction too
 SELECT billing_internal.restored_usage();
 SELECT * FROM billing.run_worker_once(true);
+SELECT billing.seal_audit();
 -- What came since the last run, and is to be looked at by the next: a price and an amendment of days to come
 SET SESSION AUTHORIZATION ada;
 SELECT billing.set_price(e, 'list', 'seat', '{"model": "per_unit", "unit": "7.99"}', '2028-01-01'), billing.change_item(e, 'issued', 'seats', '2028-01-01', 13) FROM unnest('{acme,yen,dinar}'::text[]) e;
@@ -84,4 +123,6 @@ SELECT billing.set_price(e, 'list', 'seat', '{"model": "per_unit", "unit": "7.99
 SET SESSION AUTHORIZATION app;
 INSERT INTO billing.usage_inbox (entity, source, id, type, subject, time, data) VALUES ('yen', 'switch', 'waiting', 'calls', 'issued', '2026-02-03T10:00:00Z', '{"quantity": 1}');
 RESET SESSION AUTHORIZATION;
+-- As if all that had come from a dump
+SELECT billing_internal.restored_outbox();
 \o

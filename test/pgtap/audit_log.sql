@@ -1,7 +1,7 @@
 -- The audit log: what leaves a record, what the record says, and that nobody can change, forge or leave out one.
 BEGIN;
 \ir ../lib/persons.sql
-SELECT plan(42);
+SELECT plan(67);
 SELECT pg_temp.hire_all();
 SELECT billing.create_entity('acme', 'Acme', 'EUR', 'Europe/Berlin', 'DE'), billing.create_entity('other', 'Other', 'EUR', 'Europe/Berlin');
 SELECT pg_temp.staff('acme'), pg_temp.staff('other');
@@ -22,7 +22,7 @@ $$, 'so are entities, persons, logins, duties and contracts');
 
 CREATE FUNCTION pg_temp.last(what text) RETURNS text LANGUAGE sql AS $$
 	SELECT format('%s %s %s %s -> %s', action, actor, login = session_user, before -> 'name', after -> 'name')
-	FROM billing.audit_log WHERE object_type = what ORDER BY audit_id DESC LIMIT 1;
+	FROM billing.audit_trail WHERE object_type = what ORDER BY audit_id DESC LIMIT 1;
 $$;
 CREATE FUNCTION pg_temp.records() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM billing.audit_log $$;
 SELECT is(pg_temp.last('customer'), 'insert ada f  -> "Customer"', 'an insert has no before');
@@ -38,6 +38,11 @@ SELECT pg_temp.must('ada', $$INSERT INTO billing.product (entity_id, code, name)
 SELECT is(pg_temp.records(), :before::bigint + 100, 'a statement over a hundred rows leaves a hundred');
 SELECT is((SELECT count(*) FROM (SELECT object_id FROM billing.audit_log WHERE object_type = 'product' AND action = 'insert' ORDER BY audit_id DESC LIMIT 100) o
 	JOIN billing.product p ON p.product_id::text = o.object_id AND p.code LIKE 'p%'), 100::bigint, 'each names its row');
+
+-- An update has the old and new values of what changed, and the key; nothing else
+SELECT pg_temp.must('ada', $$UPDATE billing.product SET name = 'Q', unit_code = 'KGM' WHERE code = 'p7'$$);
+SELECT results_eq($$SELECT before, after FROM billing.audit_log WHERE object_type = 'product' AND action = 'update'$$,
+	$$SELECT jsonb_build_object('product_id', product_id, 'name', 'P', 'unit_code', 'C62'), jsonb_build_object('product_id', product_id, 'name', 'Q', 'unit_code', 'KGM') FROM billing.product WHERE code = 'p7'$$, 'what changed, and the key');
 
 -- What is refused leaves none, nor does what is rolled back
 SELECT pg_temp.records() AS before \gset
@@ -91,14 +96,40 @@ SELECT matches(pg_temp.tampered(change), '^audit records match their hashes: 1,'
 FROM (VALUES
 	('entity_id = entity_id + 1'), ('audit_id = 1000000000'), ('recorded_at = recorded_at + interval ''1 microsecond'''), ('transaction_id = ''1'''),
 	('actor = ''adb'''), ('actor = NULL'), ('login = ''x'''), ('action = ''insert'''), ('object_type = ''customers'''), ('object_id = ''2'''), ('object_id = NULL'),
-	('before = NULL'), ('before = before || ''{"name": "X"}'''), ('after = after - ''name'''), ('reason = '''''), ('hash = set_byte(hash, 31, get_byte(hash, 31) # 1)')
+	('before = NULL'), ('before = before || ''{"name": "X"}'''), ('after = after - ''name'''), ('reason = '''''), ('client_address = NULL'), ('application = ''psql 2'''), ('correlation_id = ''x'''), ('hash = set_byte(hash, 31, get_byte(hash, 31) # 1)')
 ) AS c (change);
 
--- The hash is that of the documented bytes: layout 1, each column preceded by its length, worked out here by hand
-SELECT is(billing_internal.audit_hash(7, 9, '2000-01-01 00:00:01+00', '3', NULL, 'x', 'do', 'it', NULL, NULL, '{"a": 1}', 'ü'),
-	sha256(decode('01' || '000000080000000000000007' || '000000080000000000000009' || '0000000800000000000f4240' || '000000080000000000000003'
+-- The hash is that of the documented bytes: the leaf's 0, layout 2, each column preceded by its length, worked out here by hand.
+-- A number has no trailing zeros: 1.50 is "1.5"; an object has its shorter keys first.
+SELECT is(billing_internal.audit_hash(ROW(7, 9, '2000-01-01 00:00:01+00', '3', NULL, 'x', 'do', 'it', NULL, NULL, '{"ab": [null, true, "ü"], "c": 1.50}', 'ü', 'local', NULL, 'r-1', NULL)::billing.audit_log),
+	sha256(decode('0002' || '000000080000000000000007' || '000000080000000000000009' || '0000000800000000000f4240' || '000000080000000000000003'
 		|| 'ffffffff' || '0000000178' || '00000002646f' || '000000026974' || 'ffffffff' || 'ffffffff'
-		|| '000000087b2261223a20317d' || '00000002c3bc', 'hex')), 'the canonical bytes are as documented');
+		|| '00000026' || '7b00000002' || '00000001' || '63' || '23' || '00000003' || '312e35'
+			|| '00000002' || '6162' || '5b00000003' || '6e' || '74' || '22' || '00000002' || 'c3bc'
+		|| '00000002c3bc' || '000000056c6f63616c' || 'ffffffff' || '00000003722d31', 'hex')), 'the canonical bytes are as documented');
+SELECT is(billing_internal.audit_hash(ROW(7, 9, '2000-01-01', '3', NULL, 'x', 'do', 'it', NULL, NULL, after::jsonb, NULL, NULL, NULL, NULL, NULL)::billing.audit_log),
+	billing_internal.audit_hash(ROW(7, 9, '2000-01-01', '3', NULL, 'x', 'do', 'it', NULL, NULL, same::jsonb, NULL, NULL, NULL, NULL, NULL)::billing.audit_log), after || ' is ' || same)
+FROM (VALUES ('1.000', '1'), ('0.00', '0'), ('-0.0', '0'), ('1e3', '1000'), ('-12.3400', '-12.34'), ('0.0010', '1e-3'),
+	('123456789012345678901234567890.1200', '123456789012345678901234567890.12'), ('{"b": 1, "a": 2}', '{"a": 2.0, "b": 1}')) AS v (after, same);
+SELECT cmp_ok(strpos(encode(billing_internal.audit_bytes(ROW(7, 9, '2000-01-01', '3', NULL, 'x', '', '', NULL, NULL, after::jsonb, NULL, NULL, NULL, NULL, NULL)::billing.audit_log), 'hex'), '23' || length || encode(text::bytea, 'hex')), '>', 0, after || ' is written ' || text)
+FROM (VALUES ('-0.05', '00000005', '-0.05'), ('100', '00000003', '100'), ('100.0', '00000003', '100'), ('12.5', '00000004', '12.5'),
+	('0.000000000000000000001', '00000017', '0.000000000000000000001')) AS v (after, length, text);
+
+-- From where, by what, for which request; the request is the transaction's, and a subtransaction's as long as it stands
+SET LOCAL application_name = 'till 7';
+SELECT billing.set_correlation('order 4711');
+SELECT billing.add_person('corr1', 'C');
+SAVEPOINT s;
+SELECT billing.set_correlation('order 4712');
+SELECT is(billing.current_correlation(), 'order 4712', 'a correlation is set');
+ROLLBACK TO s;
+SELECT is(billing.current_correlation(), 'order 4711', 'and taken back with its subtransaction');
+SELECT is((SELECT format('%s %s %s', client_address, application, correlation_id) FROM billing.audit_log WHERE object_type = 'person' AND after ->> 'code' = 'corr1'),
+	'local till 7 order 4711', 'the record says from where, by what and for which request');
+SELECT billing.set_correlation(NULL);
+SELECT billing.add_person('corr2', 'C');
+SELECT is((SELECT correlation_id FROM billing.audit_log WHERE object_type = 'person' AND after ->> 'code' = 'corr2'), NULL, 'null ends it');
+SELECT is(pg_temp.try(NULL, format('SELECT billing.set_correlation(%L)', id)), 'ZB001', 'a correlation id is a code') FROM unnest(ARRAY['', ' x', repeat('x', 129), E'a\nb']) id;
 
 SELECT * FROM finish();
 ROLLBACK;

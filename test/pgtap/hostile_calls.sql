@@ -49,6 +49,8 @@ SELECT pg_temp.must('ada', format('SELECT * FROM billing.validate_invoices(''acm
 SELECT pg_temp.must('bob', format('SELECT billing.approve_invoice(''acme'', %L)', value)) FROM place WHERE name IN ('approved', 'issued');
 SELECT pg_temp.must('ada', format('SELECT billing.issue_invoice(''acme'', %L)', value)) FROM place WHERE name = 'issued';
 SELECT pg_temp.must('ada', $$SELECT * FROM billing.ingest_usage('acme', '[1]')$$);
+SELECT pg_temp.must('rea', $$SELECT billing.set_absence('acme', '2025-01-01', '2027-12-31')$$);
+INSERT INTO place SELECT 'delegation', pg_temp.must('rea', $$SELECT billing.delegate('acme', 'lim', '2025-01-01', '2027-12-31')$$);
 SELECT pg_temp.must('ada', $$SELECT billing.expect_usage('acme', 'k', '1 hour')$$), pg_temp.must('oth', $$SELECT billing.expect_usage('other', 'theirs', '1 hour')$$);
 INSERT INTO place
 SELECT CASE e.code WHEN 'acme' THEN 'exception' ELSE 'their_exception' END, exception_id
@@ -57,8 +59,16 @@ FROM billing.exception x JOIN billing.legal_entity e USING (entity_id) WHERE x.k
 SELECT pg_temp.must('ada', $$SELECT billing.ingest_usage('acme', '[{"id":"stored","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":500}},
 	{"id":"waiting","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":500}}]')$$);
 SELECT pg_temp.must('adm', $$SELECT billing.set_usage_policy('acme', correction_limit => 1)$$);
+SELECT pg_temp.must('adm', $$SELECT billing.set_approval_policy('acme', 'pol', 'invoice', 'amount >= 1000000', '[{"duty": "approver"}]', valid_from => '2026-01-01')$$);
 INSERT INTO place SELECT 'correction', pg_temp.must('ada', $$SELECT correction FROM billing.void_usage('acme', 's', '{waiting}', 'because')$$);
 INSERT INTO place SELECT 'alert', pg_temp.must('ada', $$SELECT billing.add_usage_alert('acme', 'k', 'calls', 7)$$);
+SELECT pg_temp.must('adm', $$SELECT billing.set_transition('acme', 'journal', 'pending_approval', 'own', 'draft', 'accountant')$$);
+INSERT INTO place SELECT 'request', pg_temp.must('ada', $$SELECT billing.request_document('acme', 'contract_amendment', 'contract k', 5, 'EUR')$$);
+-- one message that can be read, as if an older transaction had written it
+SELECT billing.add_outbox_consumer('acme', 'k'), billing.add_outbox_consumer('other', 'theirs');
+SET session_replication_role = replica;
+INSERT INTO billing.outbox (entity_id, message_id, type, transaction_id, payload) SELECT entity_id, 1, 'exception.raised', '5', '{}' FROM billing.legal_entity WHERE code = 'acme';
+SET session_replication_role = origin;
 INSERT INTO place VALUES ('role', pg_temp.role_of('who'));
 INSERT INTO place SELECT 'run', pg_temp.must('ada', $$SELECT billing_internal.open_run('acme', '2026-02-01', '{}')$$);
 
@@ -69,6 +79,7 @@ INSERT INTO place SELECT 'run', pg_temp.must('ada', $$SELECT billing_internal.op
 
 CREATE TEMP TABLE routine (name text, actor text, traits text, arguments text);
 INSERT INTO routine VALUES
+	('billing.access_report',     'ada',  '',       'entity acme | integer? 90 +zero,negative,least,utmost | integer? 30 +zero,negative,least,utmost'),
 	('billing.act_as',            'app',  'null',   'person? ada'),
 	('billing.add_account',       'ada',  'bills',  'entity acme | code new | ref k | word EUR | integer 30 +zero | ref? k | ref? k | boolean false | line? PO-1'),
 	('billing.add_customer',      'ada',  '',       'entity acme | code new | text New | text? Street | text? 10115 | text? Berlin | word? DE | text? DE123'),
@@ -76,46 +87,69 @@ INSERT INTO routine VALUES
 	('billing.add_item',          'ada',  'bills',  'entity acme | ref k | code new | ref k | word usage | number? - | json? - | ref k | word? arrears | ref k2 | date? 2026-01-01 | date? - | boolean true'),
 	('billing.add_login',         'root', '',       'person ada | word <role>'),
 	('billing.add_meter',         'ada',  '',       'entity acme | code new | text New | word sum | text quantity -percent | word? $.a==1 | keys? {region,size=$.spec.size} | integer? 2 +zero,negative | word nearest | number 95 | integer 1'),
+	('billing.add_outbox_consumer', 'adm', '',      'entity acme | code new | text? why | boolean true | interval PT1H'),
 	('billing.add_person',        'root', '',       'code new | text New'),
 	('billing.add_price_book',    'ada',  '',       'entity acme | code new | text New | word EUR'),
 	('billing.add_product',       'ada',  '',       'entity acme | code new | text New | word C62 | ref? k'),
+	('billing.add_state',         'adm',  '',       'entity acme | word invoice | word waiting +theirs,other | word pending_approval | word approved | word go +theirs,other | word biller | word? independent | interval? PT1H +zero | text? because'),
 	('billing.add_tax_code',      'ada',  '',       'entity acme | code new | word E | text New | text? why -null'),
+	('billing.add_exchange_rate', 'ada',  '',       'entity acme | ref USD | number 0.9 | date 2026-01-01 | ref? EUR'),
 	('billing.add_tax_rate',      'ada',  'bills',  'entity acme | ref bare | number 20 +zero | date 2026-01-01 | date? 2099-01-01'),
 	('billing.add_usage_alias',   'ada',  'bills',  'entity acme | subject new | ref k | ref? - | ref? - | date? 2026-01-01 -leap day | date? 2027-01-01'),
 	('billing.add_usage_alias',   'ada',  'bills',  'entity acme | subject new | ref? - | ref k | ref own | date? 2026-01-01 -leap day | date? 2027-01-01'),
 	('billing.add_usage_alert',   'ada',  '',       'entity acme | ref k | ref calls | quantity? 100 -null,zero,negative,minus large | number? -'),
 	('billing.add_usage_alert',   'ada',  '',       'entity acme | ref k | ref calls | number? - | quantity? 100 -null,zero,negative,large,minus large'),
 	('billing.anomaly_score',     'ada',  'anyone', 'number? 120 +zero,negative,large,minus large,small | amounts? {100,110,120}'),
-	('billing.approve_invoice',   'bob',  '',       'entity acme | invoice <pending> | text? because'),
-	('billing.approve_usage_correction', 'bob', 'bills', 'entity acme | ref <correction> | text? because'),
+	('billing.approve_invoice',   'bob',  '',       'entity acme | invoice <pending> | text? because | integer? 2'),
+	('billing.approve_usage_correction', 'bob', 'bills', 'entity acme | ref <correction> | text? because | integer? 1'),
+	('billing.available_actions', 'ada',  '',       'entity acme | invoice <pending>'),
+	('billing.audit_digest',      'root', 'anyone', 'entity? acme +other'),
+	('billing.audit_proof',       'ada',  'never',  'entity acme | bigint 1'),
 	('billing.backfill_usage',    'ada',  'bills',  'entity acme | json [{"id":"9","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}] | text because'),
 	('billing.cancel_run',        'ada',  '',       'entity acme | bigint <run>'),
 	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? 5 | json? {"model":"per_unit","unit":1} | ref? - | text? because'),
 	('billing.change_item',       'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | quantity? - | json? - | ref k | text? because'),
 	('billing.check_usage_completeness', 'ada', '', 'entity acme | date 2026-02-01'),
+	('billing.check_condition',   'ada',  'anyone', 'condition? amount>=10000 | word? invoice'),
 	('billing.close_usage',       'ada',  'bills',  'entity acme | date 2026-01-15 -leap day'),
+	('billing.confirm_outbox',    'app',  '',       'entity acme | ref k | word 0.5.1'),
 	('billing.create_contract',   'ada',  'bills',  'entity acme | code new | ref k | date 2026-01-01 -leap day | date? 2027-01-01 | word month | integer 1 | date? 2026-01-01'),
 	('billing.create_entity',     'root', '',       'code new -other | text New | word EUR | word Europe/Rome | word? IT | integer 1 | word half_up'),
+	('billing.credit_and_rebill', 'ada',  'bills',  'entity acme | invoice <issued> | word wrong_details | text? because'),
+	('billing.credit_invoice',    'ada',  '',       'entity acme | invoice <issued> | word goodwill | json? [{"line":1,"amount":1}] | text? because'),
+	('billing.credit_status',     'ada',  '',       'entity acme | invoice <issued>'),
 	('billing.current_actor',     'ada',  'anyone', ''),
+	('billing.current_correlation', 'ada', 'anyone', ''),
 	('billing.current_usage',     'ada',  '',       'entity acme | ref k | ref? k | ref? calls | date? 2026-02-01'),
+	('billing.decide',            'bob',  '',       'entity acme | documents {<pending>} | word reject | text because | versions? -'),
+	('billing.delegate',          'bob',  '',       'entity acme | person lim | date 2026-01-01 -leap day | date 2027-01-01 | word? approver | number? 1000 +zero,small | text? because | person? -'),
+	('billing.cycle_times',       'ada',  '',       'entity acme | date? 2026-01-01'),
 	('billing.detach_usage_month', 'root', '',      'date 2025-11-30 -leap day'),
-	('billing.discard_invoice',   'ada',  'bills',  'entity acme | invoice <draft> | text? because'),
+	('billing.discard_invoice',   'ada',  'bills',  'entity acme | invoice <draft> | text? because | integer? 1'),
 	('billing.drain_usage_inbox', 'ada',  '',       'entity acme | integer 100 +utmost'),
+	('billing.drop_state',        'adm',  '',       'entity acme | word contract_amendment | word legal_review'),
+	('billing.drop_transition',   'adm',  '',       'entity acme | word journal | word pending_approval | word own'),
 	('billing.dry_run',           'ada',  '',       'entity acme | date 2026-02-01'),
+	('billing.end_approval_policy', 'adm', '',      'entity acme | ref pol | date? 2026-02-01 | text? because'),
+	('billing.end_absence',       'rea',  '',       'entity acme | date? 2026-06-01 -leap day | person? -'),
 	('billing.end_contract',      'ada',  'bills',  'entity acme | ref k | date 2026-01-15'),
+	('billing.end_delegation',    'rea',  '',       'entity acme | bigint <delegation> | date? 2027-06-01 -leap day'),
 	('billing.end_item',          'ada',  'bills',  'entity acme | ref k | ref k | date 2026-01-15 | text? because'),
+	('billing.end_outbox_consumer', 'adm', '',      'entity acme | ref k | text because'),
 	('billing.end_usage_alias',   'ada',  '',       'entity acme | ref old | date 2026-01-15'),
 	('billing.end_usage_alert',   'ada',  '',       'entity acme | bigint <alert>'),
 	('billing.entitlement',       'ada',  '',       'entity acme | ref k | date 2026-02-01'),
+	('billing.erase_personal_data', 'adm', '',      'entity acme | ref k | text because'),
 	('billing.expect_usage',      'ada',  '',       'entity acme | text new | interval PT1H | interval PT5M +zero | text? because'),
 	('billing.explain_invoice',   'ada',  '',       'entity acme | invoice <issued>'),
+	('billing.explain_policy',    'ada',  '',       'entity acme | invoice <pending>'),
 	('billing.explain_usage',     'ada',  '',       'entity acme | invoice <issued> | integer? 1 +zero,negative,least,utmost'),
 	('billing.forget_usage_source', 'ada', '',      'entity acme | ref k'),
-	('billing.grant_duty',        'root', '',       'entity acme +other | person nob | word approver | date? 2026-01-01 -leap day | date? 2027-01-01 | number? 1000 +zero,small | integer? 1'),
+	('billing.grant_duty',        'root', '',       'entity acme +other | person nob | word approver | date? 2026-01-01 -leap day | date? 2027-01-01 | number? 1000 +zero,small | integer? 1 | number? 5000 +zero,small'),
 	('billing.has_duty',          'ada',  '',       'entity acme | code biller'),
 	('billing.ingest_usage',      'ada',  'bills',  'entity acme | events [{"id":"1","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}]'),
 	('billing.ingest_usage',      'ada',  'bills',  'entity acme | texts {s} | texts {2} | texts {k} | texts {k} | moments {2026-01-05T10:00:00Z} | jsons? {"{\"quantity\":900}"}'),
-	('billing.issue_invoice',     'ada',  '',       'entity acme | invoice <approved>'),
+	('billing.issue_invoice',     'ada',  '',       'entity acme | invoice <approved> | integer? 3'),
 	('billing.issue_invoices',    'ada',  '',       'entity acme | date? 2026-02-01'),
 	('billing.my_entities',       'ada',  'anyone', ''),
 	('billing.make_usage_months', 'root', '',       'date 2026-01-31 -leap day | date 2026-02-01'),
@@ -130,16 +164,18 @@ INSERT INTO routine VALUES
 	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"per_unit","unit":1} | usage? 3 | bigint? 3 +zero,utmost'),
 	('billing.rate_breakdown',    'ada',  'anyone', 'tariff? {"model":"matrix","dimensions":["r"],"cells":[{"match":{"r":"eu"},"tariff":{"model":"per_unit","unit":1}}]} | usage? 3 | json {"r":"eu"} | bigint? 3 +zero,utmost'),
 	('billing.rate_events',       'ada',  'anyone', 'tariff {"model":"per_unit","unit":1} | usage? 3'),
+	('billing.read_outbox',       'app',  '',       'entity acme | ref k | integer 10'),
 	('billing.rebuild_usage_rollup', 'ada', '',     'entity acme'),
 	('billing.raise_usage_alerts', 'app', '',       'entity acme'),
 	('billing.record_heartbeat',  'app',  '',       'entity acme | text new | moment 2026-01-05T10:00:00Z'),
-	('billing.reject_invoice',    'bob',  '',       'entity acme | invoice <pending> | text because'),
-	('billing.reject_usage_correction', 'bob', '', 'entity acme | ref <correction> | text because'),
-	('billing.release_invoice',   'ada',  '',       'entity acme | invoice <held> | text? because'),
+	('billing.reject_invoice',    'bob',  '',       'entity acme | invoice <pending> | text because | integer? 2'),
+	('billing.reject_usage_correction', 'bob', '', 'entity acme | ref <correction> | text because | integer? 1'),
+	('billing.release_invoice',   'ada',  '',       'entity acme | invoice <held> | text? because | integer? 2'),
 	('billing.release_usage',     'ada',  '',       'entity acme | text because | text? k | ids? {}'),
 	('billing.reopen_usage',      'ada',  '',       'entity acme | date 2025-12-31 -leap day | text because'),
 	('billing.replace_usage',     'ada',  'bills',  'entity acme | json [{"id":"stored","source":"s","type":"k","subject":"k","time":"2026-01-05T10:00:00Z","data":{"quantity":900}}] | text because'),
 	('billing.replay_usage',      'ada',  '',       'entity acme'),
+	('billing.request_document',  'ada',  '',       'entity acme | word contract_amendment | text new | number 5 +zero,negative,small | word EUR | json {} +empty object,object,empty key,control,deep object,wide object | text? because'),
 	('billing.reset_task',        'root', '',       'word verify'),
 	('billing.resolve_exception', 'ada',  '',       'entity acme | bigint <exception> | text done'),
 	('billing.retry_parked',      'ada',  '',       'entity acme | ref? k'),
@@ -153,15 +189,27 @@ INSERT INTO routine VALUES
 	('billing.run_slices',        'root', '',       ''),
 	('billing.run_worker_once',   'root', '',       'boolean? true'),
 	('billing.schedule_jobs',     'ada',  'never',  ''),
+	('billing.set_approval_policy', 'adm', '',      'entity acme | code new | word invoice | condition? amount>=1000000 | json [{"duty":"approver"}] | integer 100 +zero | date? 2026-01-01 | date? 2099-01-01 | word levels | text? because'),
+	('billing.seal_audit',        'root', '',       'entity? acme +other'),
+	('billing.set_correlation',   'ada',  'anyone', 'code? r1'),
+	('billing.set_absence',       'bob',  '',       'entity acme | date 2026-01-01 -leap day | date 2027-01-01 | person? lim | text? because | person? -'),
 	('billing.set_billing_policy', 'adm', '',       'entity acme | number? 100000 +zero,small | integer? 100 +utmost | number? 3.5 | integer? 12 | word? draft | time? 06:30 | bounds? {}'),
+	('billing.set_contract_owner', 'adm', '',       'entity acme | ref k | person? bob'),
+	('billing.set_manager',       'adm',  '',       'entity acme | person ada | person? bob'),
+	('billing.set_parent_entity', 'adm', '',        'entity acme | entity? -'),
 	('billing.set_price',         'ada',  'bills',  'entity acme | ref k | ref k | json {"model":"per_unit","unit":1} | date 2026-01-15 -leap day | date? 2026-02-01'),
 	('billing.set_task',          'root', '',       'word verify | interval? PT1H | boolean? true | integer? 30'),
+	('billing.set_transition',    'adm',  '',       'entity acme | word journal | word pending_approval | word new +theirs,other | word draft | word accountant | word? independent | interval? PT1H +zero | text? because'),
 	('billing.set_usage_policy',  'adm',  '',       'entity acme | integer? 40 +zero | word? bill | number? 100 +zero,small | number? 0.9 | integer? 12'),
 	('billing.start_run',         'ada',  '',       'entity acme | date 2026-02-01 | options {"phase":"validate"}'),
+	('billing.state_machine',     'ada',  '',       'entity acme'),
 	('billing.suggest_subject',   'ada',  '',       'entity acme | subject K-1'),
+	('billing.take_action',       'ada',  '',       'entity acme | ref <request> | word cancel | integer? 1 | text? because'),
 	('billing.unschedule_jobs',   'ada',  'never',  ''),
 	('billing.validate_invoices', 'ada',  '',       'entity acme | invoice? <draft>'),
 	('billing.verify',            'ada',  'anyone', 'entity? acme'),
+	('billing.verify_audit',      'ada',  'anyone', 'entity acme | json? {"block":1,"hash":"00"}'),
+	('billing.void_invoice',      'ada',  '',       'entity acme | invoice <issued> | word void | text? because'),
 	('billing.void_usage',        'ada',  'bills',  'entity acme | word s | keys {stored} | text because'),
 	-- the steps that procedures and views take on behalf of their caller
 	('billing_internal.entity_id', 'ada', '',       'entity acme'),
@@ -303,6 +351,11 @@ INSERT INTO hostile VALUES
 	('text[]', 'megabyte', $$ARRAY[repeat('x', 1000000)]$$),
 	('text[]', 'control', $$ARRAY['a' || chr(1)]$$),
 	('text[]', 'half', $$'{a=}'::text[]$$),
+	('integer[]', 'null', 'NULL::integer[]'),
+	('integer[]', 'empty array', $$'{}'::integer[]$$),
+	('integer[]', 'nulls', $$'{NULL}'::integer[]$$),
+	('integer[]', 'two', $$'{1,1}'::integer[]$$),
+	('integer[]', 'text', $$'{one}'::integer[]$$),
 	('timestamptz[]', 'null', 'NULL::timestamptz[]'),
 	('timestamptz[]', 'nulls', $$'{NULL}'::timestamptz[]$$),
 	('timestamptz[]', 'empty array', $$'{}'::timestamptz[]$$),
@@ -342,6 +395,7 @@ INSERT INTO kind VALUES
 	('ref',      'text', ''),
 	('invoice',  'text', ''),
 	('word',     'text', ''),
+	('condition', 'text', ''),
 	('code',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,json,unknown,theirs,other'),
 	('subject',  'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,blank'),
 	('line',     'text', 'quote,inject,backslash,percent,foreign,zero,negative,huge,nan,infinity,128 bytes,129 bytes,json,unknown,theirs,other,padded,tab,newline'),
@@ -364,6 +418,8 @@ INSERT INTO kind VALUES
 	('json',     'jsonb', ''),
 	('events',   'jsonb', 'empty array,empty object,array,object,empty key,control,deep array,deep object,wide object,long key'),
 	('keys',     'text[]', ''),
+	('documents', 'text[]', 'empty,repeated,half'),
+	('versions', 'integer[]', ''),
 	('texts',    'text[]', 'of null,of empty,megabyte,control,half'),
 	('moments',  'timestamptz[]', 'nulls,infinity,minus infinity,first of all,last of all'),
 	('jsons',    'jsonb[]', 'nulls,json null,number,array,deep object,megabyte'),
@@ -422,6 +478,10 @@ INSERT INTO special VALUES
 	('billing.reject_invoice', '{2}', '{<theirs>}', 'their document', false),
 	('billing.release_invoice', '{2}', '{<theirs>}', 'their document', false),
 	('billing.resolve_exception', '{2}', '{<their_exception>}', 'their exception', false),
+	('billing.set_approval_policy', '{7,8}', '{2026-02-01,2026-02-01}', 'ends as it starts', false),
+	('billing.set_approval_policy', '{9}', '{forbid}', 'levels where nothing is to be approved', false),
+	('billing.set_approval_policy', '{5}', '{"[{\"duty\": \"approver\", \"deadline\": \"soon\"}]"}', 'a deadline that is none', false),
+	('billing.set_approval_policy', '{5}', '{"[{\"dutty\": \"approver\"}]"}', 'a slip of the pen', false),
 	('billing.set_billing_policy', '{2,8}', '{1,"{max_amount}"}', 'set and taken back', false),
 	('billing.set_billing_policy', '{2,8}', '{NULL,"{max_amount}"}', 'taken back', true),
 	('billing.set_billing_policy', '{8}', '{"{history}"}', 'what is no bound', false),
@@ -579,7 +639,7 @@ SELECT is_empty('SELECT * FROM before EXCEPT SELECT * FROM pg_temp.rows_now()', 
 CREATE TEMP TABLE kept AS
 SELECT t.statement, pg_temp.try(nullif(t.actor, 'root'), replace(t.statement, '''new''::text', quote_literal('new ' || t.id) || '::text')) AS answer
 FROM told t
-WHERE t.rightful AND t.state = 'done' AND t.name ~ '^billing.(add|create)_' AND t.kind IN ('code', 'text', 'line')
+WHERE t.rightful AND t.state = 'done' AND t.name ~ '^billing.(add|create)_' AND t.name <> 'billing.add_state' AND t.kind IN ('code', 'text', 'line')
 	AND t.routine = (SELECT min(r.id) FROM routine r WHERE r.name = t.name);
 SELECT cmp_ok((SELECT count(*) FROM kept), '>', 200::bigint, 'there are many of them');
 SELECT is_empty($$SELECT * FROM kept WHERE answer <> ''$$, 'all of them can be side by side');

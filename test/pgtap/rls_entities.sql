@@ -30,8 +30,8 @@ FROM relation WHERE has_entity ORDER BY name;
 SELECT cmp_ok((SELECT count(*) FROM relation WHERE has_entity AND pg_temp.rows_of('eve', name) > 0), '>', 20::bigint, 'which is something');
 -- What has no entity_id belongs to no entity, or has a rule of its own
 SELECT set_eq($$SELECT relname::text FROM relation WHERE NOT has_entity$$,
-	'{currency,person,person_login,duty,duty_conflict,document_state,transition,exception_kind,task,task_setting,task_state,task_run,worker_status,job_health,wanted_job,usage_inbox,inbox_refused}'::text[], 'these have no entity');
-SELECT is(pg_temp.must('eve', $$SELECT string_agg(code, ' ' ORDER BY code) FROM billing.person$$), 'ada app bob eve system', 'persons are seen by whom they share an entity with');
+	'{currency,person,person_login,duty,duty_conflict,document_kind,document_state,transition,exception_kind,outbox_type,outbox_restore,credit_reason,task,task_setting,task_state,task_run,worker_status,job_health,wanted_job,usage_inbox,inbox_refused}'::text[], 'these have no entity');
+SELECT is(pg_temp.must('eve', $$SELECT string_agg(code, ' ' ORDER BY code) FROM billing.person$$), 'ada app bob cat eve system', 'persons are seen by whom they share an entity with');
 SELECT is(pg_temp.must('eve', $$SELECT count(*) FROM billing.task_state$$), '0', 'how tasks went is for administrators');
 SELECT is(pg_temp.must('eve', format('SELECT count(*) FROM billing.%I', v)), '0', v || ' too') FROM unnest('{task_run,worker_status,job_health}'::text[]) v;
 SELECT is_empty($$SELECT relname FROM relation WHERE relkind IN ('r', 'p') AND has_entity AND relname IN (SELECT relname FROM pg_class WHERE NOT (relrowsecurity AND relforcerowsecurity))$$, 'row-level security is forced everywhere');
@@ -97,7 +97,7 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT is(pg_temp.without_row_security(), '42501', 'row_security may be switched off, but shows no more: it is refused');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'billing_internal'::regnamespace AND has_function_privilege('billing_user', p.oid, 'EXECUTE')
-	AND p.proname NOT IN ('entity_id', 'open_run', 'run_slice', 'close_run', 'task_due_at', 'usage_moment', 'guard_row', 'tariff_in', 'tariff_out', 'tariff_recv', 'tariff_send', 'tariff_from_jsonb', 'tariff_to_jsonb', 'tariff_eq', 'tariff_ne', 'tariff_hash', 'tariff_hash_extended', 'is_json_path', 'is_json_predicate', 'are_group_keys', 'usage_cells', 'usage_tail', 'usage_levels_of_day', 'usage_month_of', 'usage_days', 'usage_days_rows', 'usage_levels')$$,
+	AND p.proname NOT IN ('entity_id', 'open_run', 'run_slice', 'close_run', 'task_due_at', 'usage_moment', 'guard_row', 'document_reference', 'reveal_personal', 'tariff_in', 'tariff_out', 'tariff_recv', 'tariff_send', 'tariff_from_jsonb', 'tariff_to_jsonb', 'tariff_eq', 'tariff_ne', 'tariff_hash', 'tariff_hash_extended', 'is_json_path', 'is_json_predicate', 'are_group_keys', 'usage_cells', 'usage_tail', 'usage_levels_of_day', 'usage_month_of', 'usage_days', 'usage_days_rows', 'usage_levels')$$,
 	'of the internal functions only these are for people');
 SELECT is(pg_temp.try('eve', format(statement, 'acme')), 'ZB002', statement)
 FROM unnest(ARRAY['SELECT billing_internal.entity_id(%L)', 'SELECT billing_internal.open_run(%L, ''2026-01-01'', ''{}'')', 'SELECT billing_internal.run_slice(%L, 1, 1)', 'SELECT billing_internal.close_run(%L, 1)']) statement;

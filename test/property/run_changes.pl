@@ -2,7 +2,8 @@
 # due or on the list of changes: random amendments, prices, usage (late and early), corrections of usage, changed meters,
 # rounding, and discarded documents, with runs through random days, forth and back. After each run billing.verify() finds
 # billed = entitled; in the end, what was billed for each item and period is what a single run bills in another
-# entity that went through the same, but for the runs.
+# entity that went through the same, but for the runs. Before each run test/lib/oracle.sql says in SQL what is entitled and what
+# differs from what was billed, and that is what the C code says, to the last decimal.
 #
 #   CHANGES_SEED=n       repeats a run; the seed is printed
 #   CHANGES_ENTITIES=n   how many entities, each of 10 accounts with a sequence of their own; 12 by default
@@ -126,8 +127,10 @@ sub both
 	return;
 }
 
+open my $oracle, '<', 'test/lib/oracle.sql' or die "oracle.sql: $!";
+print $script "SET client_min_messages = error;\n", <$oracle>;
+close $oracle;
 print $script <<"SQL";
-SET client_min_messages = error;
 CREATE ROLE $role LOGIN IN ROLE billing_user;
 SELECT billing.add_person('changes', 'Changes'), billing.add_login('changes', '$role');
 -- nobody may change how a meter measures, but for a DBA who grants it
@@ -201,6 +204,21 @@ for my $n (1 .. $entities)
 		my $phase = pick('draft', 'validate', 'issue');
 		my $size  = pick(1, 2, 3, 100);
 		push @{ $history[$n] }, "run through $through to $phase, slices of $size";
+		my $some = join ', ', map { "'a$_'" } grep { rand() < 0.4 } 1 .. $accounts;
+		print $script <<"SQL";
+RESET SESSION AUTHORIZATION;
+SELECT 'oracle', 'x$n', $round, q.* FROM (
+	SELECT d FROM billing.legal_entity e, oracle.entitlement_differs(e.entity_id, '$through') d WHERE e.code = 'x$n'
+	UNION ALL
+	SELECT d FROM billing.legal_entity e, oracle.difference_differs(e.entity_id, '$through', NULL) d WHERE e.code = 'x$n'
+	UNION ALL
+	SELECT d FROM billing.legal_entity e, oracle.difference_differs(e.entity_id, '$through', (
+		SELECT coalesce(array_agg(a.account_id), '{}') FROM billing.billing_account a
+		WHERE a.entity_id = e.entity_id AND a.code IN (NULL@{[ $some ? ", $some" : '' ]}))) d WHERE e.code = 'x$n') q LIMIT 3;
+SELECT 'compared', 'x$n', count(*) FROM billing.legal_entity e, billing.billing_account a,
+	billing_internal.difference(e.entity_id, ARRAY[a.account_id], '$through', NULL) d WHERE e.code = 'x$n' AND a.entity_id = e.entity_id;
+SET SESSION AUTHORIZATION $role;
+SQL
 		print $script "CALL billing.run_billing('x$n', '$through', '{\"phase\": \"$phase\", \"slice\": $size}');\n",
 			"SELECT 'broken', 'x$n', $round, invariant || ': ' || example FROM billing.verify('x$n') WHERE violations > 0;\n";
 		next if rand() < 0.6;
@@ -234,7 +252,7 @@ $path = $ENV{CHANGES_SCRIPT} if $ENV{CHANGES_SCRIPT};
 # ----------------------------------------------------------------------------------------------------------------------
 
 my (%wrong, %last_told);
-my ($told, $refused, $otherwise, $discarded, $lines, $credits, $dropped, $waiting) = (0) x 8;
+my ($told, $refused, $otherwise, $discarded, $lines, $credits, $dropped, $waiting, $compared) = (0) x 9;
 open my $psql, '-|', 'psql', '-XqAt', '-F', '|', '-v', 'ON_ERROR_STOP=1', '-f', $path or die "psql: $!";
 while (my $line = <$psql>)
 {
@@ -257,6 +275,7 @@ while (my $line = <$psql>)
 		}
 	}
 	elsif ($what eq 'discarded') { $discarded += $rest[0] }
+	elsif ($what eq 'compared')  { $compared  += $rest[0] }
 	elsif ($what eq 'counts')
 	{
 		$waiting += $rest[0];
@@ -280,4 +299,5 @@ note("$told statements, of which $refused were refused; $lines lines, of which $
 cmp_ok($refused, '<', $told / 5, 'most statements are taken');
 cmp_ok($credits, '>', $lines / 20, 'credits are frequent enough');
 cmp_ok($dropped, '>', $lines / 50, 'and dropped lines');
+cmp_ok($compared, '>', $lines / 3, 'what is to be billed was compared with what SQL says of it');
 done_testing();

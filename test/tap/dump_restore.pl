@@ -19,7 +19,9 @@ command_ok([ 'psql', '-Xq', '-d', $node->connstr('source'), '-f', 'test/lib/ever
 
 # One line per table and sequence of the extension: name, rows, hash of its rows
 my $fingerprint = <<'SQL';
-SELECT format('SELECT %L, count(*), md5(string_agg(t::text, E''\n'' ORDER BY t::text COLLATE "C")) FROM %s t', c.oid::regclass, c.oid::regclass)
+-- but for the marks that a restore leaves in the chains of audit blocks
+SELECT format('SELECT %L, count(*), md5(string_agg(t::text, E''\n'' ORDER BY t::text COLLATE "C")) FROM %s t WHERE (to_jsonb(t) ->> ''kind'') IS DISTINCT FROM ''fork''',
+	c.oid::regclass, c.oid::regclass)
 FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'billing_erp')
 AND c.relkind IN ('r', 'p') AND c.oid NOT IN ('billing.task_state'::regclass, 'billing.task_run'::regclass)
@@ -43,8 +45,9 @@ cmp_ok(scalar @tables, '>', 30, 'there are tables to compare');
 my @empty = map { /^(\S+)\|0\|/ ? $1 : () } @tables;
 is("@empty", '', 'none of which is empty');
 cmp_ok(scalar(grep { /_seq\|/ } split /\n/, $before), '>', 20, 'and sequences');
-is($node->safe_psql('source', 'SELECT string_agg(DISTINCT state, \' \' ORDER BY state) FROM billing.document'),
-	$node->safe_psql('source', 'SELECT string_agg(DISTINCT state, \' \' ORDER BY state) FROM billing.document_state'), 'there are documents in every state');
+is($node->safe_psql('source', 'SELECT string_agg(DISTINCT state, \' \' ORDER BY state) FROM billing.document WHERE kind IN (\'invoice\', \'credit_note\', \'usage_correction\')'),
+	$node->safe_psql('source', 'SELECT string_agg(DISTINCT state, \' \' ORDER BY state) FROM (SELECT state FROM billing.document_state WHERE stage = \'start\' AND kind = \'invoice\''
+		. ' UNION SELECT to_state FROM billing.transition WHERE kind IN (\'invoice\', \'credit_note\', \'usage_correction\') AND function_name IS NOT NULL) s'), 'there are documents in every state that a function leads to');
 my $clean = 'SELECT count(*) FILTER (WHERE violations <> 0), min(invariant || \': \' || example) FILTER (WHERE violations <> 0) FROM billing.verify()';
 is($node->safe_psql('source', $clean), '0|', 'nothing is broken in it');
 
@@ -90,7 +93,8 @@ sub is_restored
 	like(error_of($server, $database, "SELECT billing.create_entity('new', 'New', 'EUR', 'UTC')"), qr/^ZB011/, "$how: until post_restore() nothing can be done");
 	like(error_of($server, $database, "SET SESSION AUTHORIZATION ada; CALL billing.run_billing('acme', '2026-03-05')"), qr/^ZB011/, "$how: nor billed") if $server == $node;
 	$server->safe_psql($database, 'SELECT billing.post_restore()');
-	is(fingerprint_of($server, $database), $before, "$how: every table and sequence is the same");
+	my %there = map { $_ => 1 } split /\n/, fingerprint_of($server, $database);
+	is(join("\n", grep { !delete $there{$_} } split /\n/, $before), join("\n", sort keys %there), "$how: every table and sequence is the same");
 	is($server->safe_psql($database, $clean), '0|', "$how: nothing is broken");
 	return;
 }
@@ -235,10 +239,11 @@ is(fingerprint_of($node, 'source'), $before, 'changes nothing');
 $node->safe_psql('postgres', 'CREATE DATABASE naive');
 my ($out, $error) = ('', '');
 my $ok = IPC::Run::run([ 'pg_restore', '-d', $node->connstr('naive'), "$dir/all.dump" ], '>', \$out, '2>', \$error);
+# the log has the commands by which pg_restore made the extension's objects
 ok(!$ok, 'pg_restore without pre_restore() fails');
 like($error, qr/billing\.pre_restore\(\)/, 'and says what to do');
 is($node->safe_psql('naive', "SELECT string_agg(x, ', ') FROM (" . join(' UNION ALL ', map { /^billing\.(\w+)\|/; "SELECT '$1' AS x WHERE EXISTS (SELECT FROM billing.$1)" }
-		grep { !/^billing\.(currency|duty|duty_conflict|document_state|transition|exception_kind|task|person)\|/ } @tables) . ') t'), '', 'it leaves no table half full');
+		grep { !/^billing\.(currency|duty|duty_conflict|document_kind|document_state|transition|exception_kind|outbox_type|credit_reason|task|person|audit_log)\|/ } @tables) . ') t'), '', 'it leaves no table half full');
 
 # Trying again in the same database is possible
 $node->safe_psql('naive', 'SELECT billing.pre_restore()');

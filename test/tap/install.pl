@@ -82,10 +82,11 @@ is($node->safe_psql('postgres', 'DROP ROLE billing_owner; DROP ROLE billing_user
 
 $node->safe_psql('three', 'CREATE ROLE billing_owner NOLOGIN; CREATE ROLE billing_user NOLOGIN; CREATE EXTENSION btree_gist; GRANT CREATE ON DATABASE three TO owner');
 $node->safe_psql('three', "CREATE SCHEMA billing; CREATE FUNCTION billing.verify(entity text DEFAULT NULL) RETURNS TABLE (invariant text, violations bigint, example text) LANGUAGE sql AS 'SELECT 1::text, 2::bigint, 3::text'", extra_params => [ '-U', 'owner' ]);
-like(error_of('three', 'CREATE EXTENSION billing_erp'), qr/^55000: function verify\(text\) is not a member of extension/, 'a function laid out in its schema is not taken over');
+like(error_of('three', 'CREATE EXTENSION billing_erp'), qr/^ZB016: schema "billing" is not a new one/, 'a function laid out in its schema is not taken over');
 $node->safe_psql('three', 'DROP FUNCTION billing.verify', extra_params => [ '-U', 'owner' ]);
-$node->safe_psql('three', 'CREATE EXTENSION billing_erp');
-is($node->safe_psql('three', "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'billing'"), 'billing_owner', 'a schema that is there is taken over whole');
+like(error_of('three', 'CREATE EXTENSION billing_erp'), qr/^ZB016: schema "billing" is not a new one/, 'nor is a schema whose owner could put one there while it is created');
+$node->safe_psql('three', 'ALTER SCHEMA billing OWNER TO CURRENT_USER; CREATE EXTENSION billing_erp');
+is($node->safe_psql('three', "SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'billing'"), 'billing_owner', 'an empty one of whoever creates it is taken over whole');
 like(error_of('three', 'CREATE TABLE billing.mine ()', extra_params => [ '-U', 'owner' ]), qr/^42501/, 'who made it has no more to say in it');
 
 # ----------------------------------------------------------------------------------------------------------------------

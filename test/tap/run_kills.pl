@@ -121,7 +121,7 @@ note sprintf '%d accounts are there after %.1f s', $accounts, time - $begun;
 # ----------------------------------------------------------------------------------------------------------------------
 # What goes on, and how it is disturbed
 
-my @months = ('2026-01-01', '2026-02-01', '2026-03-01', '2026-04-01', '2026-05-01', '2026-06-01');
+my @months = ('2026-01-01', '2026-02-01', '2026-03-01', '2026-04-01', '2026-05-01', '2026-06-01', '2026-07-01', '2026-08-01');
 my @changed;      # the months before whose runs something changed
 my $month  = 0;
 my $broken = 0;
@@ -173,7 +173,7 @@ sub begin_call
 		[
 			'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('killed'), '-c', 'SET client_min_messages = warning',
 			'-c', "SET billing_erp.crash_point = '$crash_point'", '-c', 'SET SESSION AUTHORIZATION bench_biller', '-c', 'SELECT pg_backend_pid()',
-			'-c', "CALL billing.run_billing('bench', '" . through() . q[', '{"phase": "issue", "slice": 200}')], '-c', q(SELECT 'ended')
+			'-c', "CALL billing.run_billing('bench', '" . through() . q[', '{"phase": "issue", "slice": 40}')], '-c', q(SELECT 'ended')
 		],
 		'>', \$out, '2>', \$err);
 	$psql->pump until $out =~ /^(\d+)\n/ || !$psql->pumpable;
@@ -201,7 +201,7 @@ sub begin_run
 	my $through = through();
 	return if killed('SELECT count(*) FROM billing.billing_run WHERE is_background AND finished_at IS NULL') > 0;
 	$node->psql('killed', qq(SET SESSION AUTHORIZATION bench_biller;
-		SELECT billing.start_run('bench', '$through', '{"phase": "issue", "slice": 200}')), stderr => \my $error);
+		SELECT billing.start_run('bench', '$through', '{"phase": "issue", "slice": 40}')), stderr => \my $error);
 	return;
 }
 
